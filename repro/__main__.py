@@ -1,0 +1,154 @@
+"""The door: `python -m repro list | run | report | evaluate | data | doctor`."""
+
+import argparse
+import fnmatch
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from repro import commands
+from repro.commands import EXIT_FAILED, Failure, pick_device
+
+EXIT_PAUSED, EXIT_INTERRUPTED = 75, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done; 1 something failed (one line says what); 2 wrong usage; 75 paused by --max-minutes and resumable;
+        130 interrupted and resumable.
+    """
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and known.verb != "run":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    from repro.data import DataError
+
+    try:
+        return _run(known, rest) if known.verb == "run" else known.function(known)
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except (DataError, Failure, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m repro", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    listing = verbs.add_parser("list", help="what there is, and what has been run")
+    listing.set_defaults(function=commands.show_list)
+    run = verbs.add_parser("run", help="run cells; further options change settings: --solver.rtol 1e-6", add_help=False)
+    run.add_argument("experiment", help="as neural_ode/table1_mnist, or a pattern: 'neural_ode/*'")
+    run.add_argument("cell", nargs="?", help="cell or pattern; all cells of the tier by default")
+    run.add_argument("--tier", choices=("smoke", "small", "paper"), default="smoke")
+    run.add_argument("--seed", type=int, nargs="+", default=[0], dest="seeds")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--publish", action="store_true", help="put results into results/runs/, not results/local/")
+    run.add_argument("--force", action="store_true", help="run again what is finished")
+    run.add_argument("--max-minutes", type=float, help="stop after so long, resumable")
+    run.add_argument("--threads", type=int, help="CPU threads of torch")
+    report = verbs.add_parser("report", help="rebuild tables, figures and the README's generated part")
+    report.add_argument("--local", action="store_true", help="also show this machine's own runs (in results/local/)")
+    report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
+    report.set_defaults(function=commands.report)
+    evaluate = verbs.add_parser("evaluate", help="recompute a run's final numbers from its weights")
+    evaluate.add_argument("run", type=Path, help="a run's folder, with model.safetensors in it")
+    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    evaluate.set_defaults(function=commands.evaluate)
+    verbs.add_parser("data", help="check every data file: ok, missing or corrupt").set_defaults(function=commands.data)
+    verbs.add_parser("doctor", help="what this machine can run, and what is wrong").set_defaults(function=commands.doctor)
+    return parser
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from repro.papers import EXPERIMENTS
+
+    names = fnmatch.filter(EXPERIMENTS, options.experiment)
+    if not names:
+        raise Failure(f"no experiment {options.experiment!r}; there are: {', '.join(EXPERIMENTS)}")
+    jobs = [(name, cell, seed) for name in names for cell, seed in _cells(EXPERIMENTS[name], options)]
+    if len(jobs) == 1:
+        return _run_one(*jobs[0], options, rest)
+    codes = [_run_child(job, options, rest) for job in jobs]
+    worst = next((code for code in codes if code == EXIT_INTERRUPTED), max(codes, key=lambda code: code != 0))
+    print(f"{codes.count(0)} of {len(jobs)} cells done", file=sys.stderr)
+    return worst
+
+
+def _cells(experiment: Any, options: argparse.Namespace) -> list[tuple[str, int]]:  # noqa: ANN401 (generic)
+    if options.cell is None:
+        chosen = list((options.tier == "smoke" and experiment.smoke_cells) or experiment.cells)
+    else:
+        chosen = fnmatch.filter(experiment.cells, options.cell)
+    if not chosen:
+        raise Failure(f"no cell {options.cell!r} in {experiment.artefact}; there are: {', '.join(experiment.cells)}")
+    return list(itertools.product(chosen, options.seeds))
+
+
+def _run_child(job: tuple[str, str, int], options: argparse.Namespace, rest: list[str]) -> int:
+    """One process per cell: memory is measured cleanly, and what kills one cell does not kill the others."""
+    name, cell, seed = job
+    flags = [flag for flag, on in (("--publish", options.publish), ("--force", options.force)) if on]
+    for flag, value in (("--max-minutes", options.max_minutes), ("--threads", options.threads)):
+        flags += [] if value is None else [flag, str(value)]
+    command = [sys.executable, "-m", "repro", "run", name, cell, "--tier", options.tier, "--seed", str(seed)]
+    process = subprocess.Popen([*command, "--device", options.device, *flags, *rest])
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the terminal sends Ctrl-C to the child as well: let it save
+            continue
+
+
+def _run_one(name: str, cell: str, seed: int, options: argparse.Namespace, rest: list[str]) -> int:
+    import torch
+    import tyro
+
+    from repro.papers import EXPERIMENTS
+    from repro.progress import Bar
+    from repro.runner import Busy, MissingWeights, Request, run
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    experiment = EXPERIMENTS[name]
+    config = tyro.cli(
+        type(experiment.cells[cell]),
+        prog=f"python -m repro run {name} {cell}",
+        default=replace(experiment.config(cell, options.tier), seed=seed),
+        args=rest,
+    )
+    request = Request(
+        name=name,
+        experiment=experiment,
+        cell=cell,
+        tier=options.tier,
+        config=config,
+        device=pick_device(options.device),
+        publish=options.publish,
+        force=options.force,
+        max_minutes=options.max_minutes,
+    )
+    label = f"{name} {cell} seed {seed}"
+    try:
+        outcome = run(request, Bar(label))
+    except (Busy, MissingWeights) as error:
+        raise Failure(str(error)) from None
+    where = f" -> {os.path.relpath(outcome.folder)}" if outcome.folder else ""
+    print(f"{label}: {outcome.status} ({outcome.detail}){where}", file=sys.stderr)
+    if outcome.status == "paused":
+        return EXIT_INTERRUPTED if outcome.detail.startswith("interrupted") else EXIT_PAUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

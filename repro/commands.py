@@ -1,0 +1,141 @@
+"""The commands that only look: list, evaluate, data, doctor; and report, which draws."""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import sys
+from typing import Any
+
+EXIT_FAILED = 1
+
+
+class Failure(Exception):
+    """Something that ends a command with one line and exit code 1."""
+
+
+def pick_device(name: str) -> Any:  # noqa: ANN401 (torch is imported late: --help stays fast)
+    """`auto`, `cpu` or `cuda` to a torch device.
+
+    Raises:
+        Failure: if CUDA was asked for and there is none.
+    """
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise Failure("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def show_list(options: argparse.Namespace) -> int:
+    """Print every experiment and cell, and the runs that there are of it."""
+    from repro.papers import EXPERIMENTS
+    from repro.results import load, results_root
+
+    runs = load(results_root() / "runs", results_root() / "local")
+    for name, experiment in EXPERIMENTS.items():
+        print(f"{name}  ({experiment.artefact})")
+        of_experiment = runs[runs["experiment"] == name]
+        for cell in experiment.cells:
+            print(f"  {cell:<20} {_runs_in_words(of_experiment[of_experiment['cell'] == cell])}")
+    return 0
+
+
+def _runs_in_words(runs: Any) -> str:  # noqa: ANN401 (a pandas frame; pandas is imported late)
+    counts = runs.groupby(["source", "tier", "status"])["run"].nunique()
+    where = {"runs": "published", "local": "local"}
+    words = [f"{count} {status} {tier} ({where[source]})" for (source, tier, status), count in counts.items()]
+    return ", ".join(words) or "-"
+
+
+def report(options: argparse.Namespace) -> int:
+    """Rebuild tables, figures and the README's generated part; with --check only say what differs."""
+    from repro.report import build
+    from repro.results import results_root
+
+    changed = build(results_root(), local=options.local, write=not options.check)
+    for path in changed:
+        print(f"{'differs' if options.check else 'wrote'}: {os.path.relpath(path)}")
+    if options.check and changed:
+        print("generated files are not up to date: run `make report`", file=sys.stderr)
+        return EXIT_FAILED
+    print(f"tables: {os.path.relpath(results_root() / 'tables')}  figures: {os.path.relpath(results_root() / 'figures')}")
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Recompute a run's final numbers from its published weights and say whether they agree."""
+    from repro.checkpoint import load_tensors
+    from repro.experiment import Context
+    from repro.papers import EXPERIMENTS
+    from repro.results import read_rows
+
+    if not (options.run / "run.json").exists():
+        raise Failure(f"{options.run} is no run's folder: there is no run.json in it")
+    info = json.loads((options.run / "run.json").read_text())
+    experiment = EXPERIMENTS[info["experiment"]]
+    weights = options.run / "model.safetensors"
+    if experiment.evaluate is None or not weights.exists():
+        raise Failure(f"{options.run} holds no weights to evaluate")
+    config = _rebuild(experiment.cells[info["cell"]], info["config"])
+    device = pick_device(options.device)
+    tensors, _ = load_tensors(weights, device)
+    recorded = {row.metric: row.value for row in read_rows(options.run / "rows.csv") if row.step is None}
+    rows = experiment.evaluate(config, tensors, Context(device=device, folder=options.run))
+    for row in rows:
+        print(f"{row.metric:<24} {row.value:<22.10g} recorded {recorded.get(row.metric, float('nan')):<22.10g} {row.unit}")
+    differ = [row.metric for row in rows if abs(row.value - recorded.get(row.metric, row.value)) > 1e-3 * abs(row.value)]
+    print("agrees with the record" if not differ else f"differs from the record: {', '.join(differ)}")
+    return EXIT_FAILED if differ else 0
+
+
+def _rebuild(example: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401 (any experiment's config)
+    """A recorded run's config; nested dataclasses are rebuilt after those of the experiment's cell."""
+    fields = {
+        name: _rebuild(getattr(example, name), value) if dataclasses.is_dataclass(getattr(example, name)) else value
+        for name, value in values.items()
+    }
+    return dataclasses.replace(example, **fields)
+
+
+def data(options: argparse.Namespace) -> int:
+    """Print every data file as ok, missing or corrupt."""
+    from repro.data import check_all
+
+    bad = 0
+    for dataset, file, status in check_all():
+        print(f"{status.state:<8} {dataset:<8} {file.path:<36} {file.size:>12,} bytes  {status.detail}")
+        bad += status.state != "ok"
+    return EXIT_FAILED if bad else 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print what this machine is and what a run here could stumble over."""
+    import torch
+
+    from repro.data import check_all
+    from repro.results import machine_slug, provenance, results_root
+    from repro.runner import cache_root
+
+    device = pick_device("auto")
+    facts = provenance(device)
+    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in facts["versions"].items())
+    bad_data = [file.path for _, file, status in check_all() if status.state != "ok"]
+    results, cache = results_root(), cache_root()
+    cache.mkdir(parents=True, exist_ok=True)
+    checks = [
+        ("machine", f"{machine_slug(device)} ({platform.system()}, {torch.get_num_threads()} torch threads)", True),
+        ("gpu", facts["gpu"] or "none; everything runs on the CPU", True),
+        ("versions", versions, all(facts["versions"].values())),
+        ("commit", f"{facts['commit'] or 'not a git checkout'}{' + changes' if facts['dirty'] else ''}", True),
+        ("data", "all files ok" if not bad_data else f"missing or corrupt: {', '.join(bad_data)}", not bad_data),
+        ("results", f"{os.path.relpath(results)} {'writable' if os.access(results, os.W_OK) else 'not writable'}",
+         os.access(results, os.W_OK)),
+        ("disk", f"{shutil.disk_usage(cache).free / 2**30:.1f} GiB free for checkpoints",
+         shutil.disk_usage(cache).free > 2**30),
+    ]  # fmt: skip
+    for name, text, good in checks:
+        print(f"{'ok ' if good else 'BAD'} {name:<9} {text}")
+    return 0 if all(good for _, _, good in checks) else EXIT_FAILED

@@ -1,0 +1,33 @@
+"""Data sets: one family per file, all of them in `DATASETS`; importing this reads no data."""
+
+from repro.data.files import DataError, DataFile, FileStatus, check, read_verified
+from repro.data.mnist import MNIST
+from repro.data.splits import Dataset, Labelled, Splits
+
+DATASETS: dict[str, Dataset] = {
+    "mnist": MNIST,
+}
+"""Every data set by name."""
+
+
+def check_all() -> list[tuple[str, DataFile, FileStatus]]:
+    """Check every file of every data set, for the command `python -m repro data`.
+
+    Returns:
+        Name of the data set, file, and what was found, in the register's order.
+    """
+    return [(name, file, check(file)) for name, dataset in DATASETS.items() for file in dataset.files]
+
+
+__all__ = [
+    "DATASETS",
+    "DataError",
+    "DataFile",
+    "Dataset",
+    "FileStatus",
+    "Labelled",
+    "Splits",
+    "check",
+    "check_all",
+    "read_verified",
+]

@@ -1,0 +1,193 @@
+"""The nouns of a reproduction: Config, Experiment, Claim, and the Context that a measurement runs in.
+
+An experiment is one artefact of a paper (a table or a figure). Its cells are the paper's settings; a tier cuts a
+cell down to what a machine can afford; `measure` turns one cell into rows. Nothing here knows of files or commands.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from repro.results import Row
+
+Tier = Literal["smoke", "small", "paper"]
+TIERS: tuple[Tier, ...] = ("smoke", "small", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of one run; subclasses add fields whose defaults are the paper's values."""
+
+    seed: int = 0
+    """Root of every random stream of the run."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Progress(Protocol):
+    """Something that shows how far a run is."""
+
+    def __call__(self, done: int, total: int, values: Mapping[str, float]) -> None:
+        """Show that `done` of `total` steps are over, with the latest values."""
+        ...
+
+
+def silent(done: int, total: int, values: Mapping[str, float]) -> None:
+    """Show nothing."""
+
+
+class BudgetReached(Exception):
+    """The run's time is over; its state is saved, and the same command goes on from there."""
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to stop; its state is saved, and the same command goes on from there."""
+
+
+@dataclass
+class Context:
+    """Where and how long a measurement runs; it holds nothing that could change a number.
+
+    Attributes:
+        device: where the tensors live.
+        folder: working folder, private to the run; checkpoints go here and survive a kill.
+        deadline: `time.monotonic()` value at which to stop, if any.
+        progress: called after each step.
+        checkpoint_seconds: the longest time between two checkpoints.
+        stop: set by a signal handler; the training loop then saves and leaves.
+        inputs: files that the run read, with their SHA-256; goes into run.json.
+        find_weights: finds the weights of another experiment's run (see `repro.runner`).
+    """
+
+    device: torch.device
+    folder: Path
+    deadline: float | None = None
+    progress: Progress = silent
+    checkpoint_seconds: float = 60.0
+    stop: bool = False
+    inputs: dict[str, str] = field(default_factory=dict)
+    find_weights: Callable[[str, str, int], "Weights"] | None = None
+
+    @property
+    def artefacts(self) -> Path:
+        """Folder whose files are published beside the rows (weights, arrays)."""
+        path = self.folder / "artefacts"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def check(self) -> None:
+        """Leave if somebody asked for it or the time is over.
+
+        Raises:
+            Interrupted: after a signal.
+            BudgetReached: after the deadline.
+        """
+        if self.stop:
+            raise Interrupted
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise BudgetReached
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights of another run: tensors, that run's settings and rows."""
+
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+    rows: pd.DataFrame
+    run: str
+
+
+Verdict = Literal["reproduced", "partly", "not reproduced", "not attempted"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the rows say of a claim: a verdict and the evidence in one sentence, numbers included."""
+
+    verdict: Verdict
+    evidence: str
+
+
+NOT_ATTEMPTED = Judgement("not attempted", "no run yet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A testable sentence of a paper, in our words, with the function that judges it from rows.
+
+    `check` gets every row of the runs at hand (columns of `repro.results.load`) and never computes a model.
+    """
+
+    id: str
+    statement: str
+    source: str
+    check: Callable[[pd.DataFrame], Judgement]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Generic[C]):
+    """One artefact of a paper.
+
+    Attributes:
+        artefact: its name in the paper, as "Neural ODE, Table 1".
+        cells: the paper's settings by name.
+        tiers: how `smoke` and `small` cut a cell down; `paper` is the identity.
+        measure: turns a cell into rows; deterministic for a seed, device and thread count, apart from cost rows.
+        smoke_cells: the cells that `make reproduce` runs in the smoke tier; all by default.
+        evaluate: recomputes the final numbers from published weights, for `python -m repro evaluate`.
+        draw: figures by name, drawn from rows alone.
+        claims: what the paper says of this artefact.
+        needs: experiments whose weights `measure` reads; they are run first.
+        version: raised when a fix changes numbers; part of the digest, noted in CHANGELOG.md.
+    """
+
+    artefact: str
+    cells: Mapping[str, C]
+    tiers: Mapping[str, Callable[[C], C]]
+    measure: Callable[[C, Context], Iterator[Row]]
+    smoke_cells: Sequence[str] | None = None
+    evaluate: Callable[[C, Mapping[str, Tensor], Context], Sequence[Row]] | None = None
+    draw: Mapping[str, Callable[[pd.DataFrame], Figure]] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    needs: tuple[str, ...] = ()
+    version: int = 1
+
+    def config(self, cell: str, tier: Tier) -> C:
+        """The settings of a cell in a tier.
+
+        Raises:
+            KeyError: for an unknown cell or tier.
+        """
+        return self.cells[cell] if tier == "paper" else self.tiers[tier](self.cells[cell])
+
+    def digest(self, config: C) -> str:
+        """Eight hex digits of the settings without the seed, and of the experiment's version.
+
+        Settings that are None are left out, so that a new optional setting does not orphan the runs made before it.
+        """
+        settings = {name: value for name, value in settings_of(config).items() if name != "seed"}
+        text = json.dumps({"version": self.version, **_without_none(settings)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """A config as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _without_none(value: Any) -> Any:  # noqa: ANN401 (JSON)
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value

@@ -1,0 +1,108 @@
+"""What is measured of a model or a process; every function's unit is in its name.
+
+Likelihood metrics are in nats or bits per dimension, errors in percent, memory in bytes with a named meter.
+"""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def count_errors(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> int:
+    """Count the examples whose largest logit is not at their label."""
+    return int((logits.argmax(dim=1) != labels).sum())
+
+
+def error_percent(errors: int, total: int) -> float:
+    """Turn a count of errors into percent of the examples.
+
+    Raises:
+        ValueError: if there are no examples.
+    """
+    if total < 1:
+        raise ValueError(f"total must be at least 1, got {total}")
+    return 100.0 * errors / total
+
+
+def nll_nats(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """Mean negative log-likelihood of the labels, -log softmax(logits)[label], in nats."""
+    return F.cross_entropy(logits, labels)
+
+
+@dataclass
+class SavedBytes:
+    """Bytes that autograd kept for the backward pass; see `saved_bytes`."""
+
+    total: int = 0
+
+
+@contextmanager
+def saved_bytes(exclude: Iterator[Tensor] | None = None) -> Iterator[SavedBytes]:
+    """Count the bytes that autograd saves inside the block, every storage once.
+
+    Exact, deterministic and the same on every device: the meter that the suite's checks rely on. It does not see
+    temporaries; the peaks of `PeakMemory` do.
+
+    Args:
+        exclude: tensors that live anyway (parameters), whose storage is not counted.
+    """
+    seen = {tensor.untyped_storage().data_ptr() for tensor in (exclude or ())}
+    kept: list[torch.UntypedStorage] = []  # keeps storages alive, so that no address is given out twice
+    meter = SavedBytes()
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            kept.append(storage)
+            meter.total += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield meter
+
+
+class PeakMemory:
+    """Peak memory of this process over a baseline that is taken at construction.
+
+    On CUDA: `torch.cuda.max_memory_allocated` over what is allocated now. On a CPU: the process's largest resident
+    set (`ru_maxrss`) over its resident set now. The latter never falls during a process's life, so it means something
+    only in a process that does nothing else: the runner starts one per cell.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self.baseline = torch.cuda.memory_allocated(device)
+        else:
+            self.baseline = _resident_bytes()
+
+    @property
+    def unit(self) -> str:
+        """The unit, with the meter's name."""
+        return f"bytes ({'max_memory_allocated' if self.device.type == 'cuda' else 'ru_maxrss'} over baseline)"
+
+    def read(self) -> int:
+        """The peak so far, in bytes over the baseline."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) - self.baseline
+        scale = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - self.baseline
+
+
+def _resident_bytes() -> int:
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,1 @@
+"""What sits inside: the fields and networks of both papers."""

@@ -1,0 +1,85 @@
+"""Choose how a solve is differentiated, and which solvers allow it."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from repro.ode.adjoint import adjoint, adjoint_seminorm
+from repro.ode.checkpoint import checkpoint
+from repro.ode.engines import integrate
+from repro.ode.meter import Meter, Stats
+from repro.ode.solvers import Solver
+from repro.types import State, Times, Trajectory, VectorField
+
+
+@runtime_checkable
+class Gradient(Protocol):
+    """Solve an initial value problem in a way that autograd can differentiate."""
+
+    def __call__(
+        self, field: VectorField, y0: Tensor, t: Tensor, solver: Solver, parameters: tuple[Tensor, ...], stats: Stats
+    ) -> Tensor:
+        """Return the state at every output time, and fill `stats`."""
+        ...
+
+
+def backprop(
+    field: VectorField, y0: State, t: Times, solver: Solver, parameters: tuple[Tensor, ...], stats: Stats
+) -> Trajectory:
+    """Solve, with gradients by autograd through every operation of the solver.
+
+    Memory grows with the evaluations, rejected steps included. torchdiffeq differentiates its estimate of the first
+    step too, so the gradient is not quite that of a fixed sequence of steps unless `first_step` is given; the
+    difference is of the order of the truncation error.
+
+    Args:
+        field: Right-hand side.
+        y0: State at t[0].
+        t: Output times.
+        solver: Method and tolerances; the torchdiffeq engine.
+        parameters: Not used: autograd finds them.
+        stats: Filled; `nfe_backward` stays None, because backward evaluates no field.
+
+    Returns:
+        The state at every output time.
+    """
+    meter = Meter(solver.max_nfe)
+    y = integrate(field, y0, t, solver, meter)
+    stats.set_forward(meter)
+    return y
+
+
+GRADIENTS: dict[str, Gradient] = {
+    "backprop": backprop,
+    "adjoint": adjoint,
+    "adjoint_seminorm": adjoint_seminorm,
+    "checkpoint": checkpoint,
+}
+
+
+def supported(solver: Solver, gradient: str) -> str | None:
+    """Return None if `gradient` works with `solver`, else the reason why it does not.
+
+    Args:
+        solver: Method and engine.
+        gradient: A name in `GRADIENTS`.
+
+    Raises:
+        ValueError: `gradient` is not a known name.
+    """
+    if gradient not in GRADIENTS:
+        raise ValueError(f"gradient must be one of: {', '.join(GRADIENTS)}; got {gradient!r}")
+    if gradient == "adjoint":
+        return None
+    if solver.engine == "scipy":
+        return _SCIPY_REASONS[gradient]
+    if gradient == "checkpoint" and not solver.is_explicit_runge_kutta:
+        return f"checkpoint replays single steps, and a step of {solver.method!r} depends on the steps before it"
+    return None
+
+
+_SCIPY_REASONS = {
+    "backprop": "autograd cannot go through SciPy's compiled code; use adjoint",
+    "adjoint_seminorm": "SciPy's VODE does not take an error norm; use adjoint",
+    "checkpoint": "SciPy does not report its steps, so they cannot be replayed; use adjoint",
+}

@@ -1,0 +1,128 @@
+"""Choose how an initial value problem is solved."""
+
+from dataclasses import KW_ONLY, dataclass
+
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+FIXED_RUNGE_KUTTA = ("euler", "midpoint", "heun2", "heun3", "rk4")
+FIXED_ADAMS = ("explicit_adams", "implicit_adams")
+
+METHODS = {
+    "torchdiffeq": (*ADAPTIVE, *FIXED_RUNGE_KUTTA, *FIXED_ADAMS),
+    "scipy": ("adams",),
+}
+"""Methods that each engine offers."""
+
+ORDERS = {
+    "dopri5": 5,
+    "dopri8": 8,
+    "bosh3": 3,
+    "fehlberg2": 2,
+    "adaptive_heun": 2,
+    "euler": 1,
+    "midpoint": 2,
+    "heun2": 2,
+    "heun3": 3,
+    "rk4": 4,
+    "explicit_adams": 4,
+    "implicit_adams": 4,
+    "adams": None,
+}
+"""Order p of each method: the global error is O(dt^p). The torchdiffeq Adams methods start with Runge-Kutta steps of
+order 4, which limits them whatever order their later steps reach. None: VODE varies its order from 1 to 12."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A numerical method and its settings.
+
+    Args:
+        method: One of `METHODS[engine]`, in torchdiffeq's spelling.
+        rtol: Relative tolerance; used by adaptive methods, by "adams" and by implicit_adams' corrector.
+        atol: Absolute tolerance. A step is kept when RMS(error / (atol + rtol·|y|)) ≤ 1.
+        engine: "torchdiffeq", or "scipy" for VODE's implicit Adams, the kind of solver that the Neural ODE paper used.
+        step_size: Step of a fixed-step method; None makes one step per output interval.
+        first_step: First step of an adaptive method; None spends one evaluation to estimate it.
+        max_nfe: Most evaluations of the field in one pass (forward, or backward); None is no limit.
+        adjoint_rtol: Relative tolerance of the backward solve; None takes `rtol`.
+        adjoint_atol: Absolute tolerance of the backward solve; None takes `atol`.
+
+    Raises:
+        ValueError: A setting is out of range or has no meaning for the method; the message names it.
+    """
+
+    method: str = "dopri5"
+    _: KW_ONLY
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    engine: str = "torchdiffeq"
+    step_size: float | None = None
+    first_step: float | None = None
+    max_nfe: int | None = None
+    adjoint_rtol: float | None = None
+    adjoint_atol: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("engine", self.engine, tuple(METHODS))
+        _check_name(f"method (engine {self.engine!r})", self.method, METHODS[self.engine])
+        for name in ("rtol", "atol", "step_size", "first_step", "max_nfe", "adjoint_rtol", "adjoint_atol"):
+            _check_positive(name, getattr(self, name))
+        if self.step_size is not None and not self.is_fixed_step:
+            raise ValueError(f"step_size has no meaning for {self.method!r}; allowed for: {_listed(_FIXED)}")
+        if self.first_step is not None and self.is_fixed_step:
+            raise ValueError(f"first_step has no meaning for {self.method!r}; allowed for: {_listed(_VARIABLE)}")
+
+    @property
+    def is_fixed_step(self) -> bool:
+        """Whether the steps follow `step_size` instead of the tolerances."""
+        return self.method in _FIXED
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the steps follow the tolerances."""
+        return not self.is_fixed_step
+
+    @property
+    def is_explicit_runge_kutta(self) -> bool:
+        """Whether each step is an explicit Runge-Kutta step, which can be replayed from its start alone."""
+        return self.method in (*ADAPTIVE, *FIXED_RUNGE_KUTTA)
+
+    @property
+    def order(self) -> int | None:
+        """Order of convergence; None for VODE, which varies it."""
+        return ORDERS[self.method]
+
+
+_FIXED = (*FIXED_RUNGE_KUTTA, *FIXED_ADAMS)
+_VARIABLE = (*ADAPTIVE, *METHODS["scipy"])
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names)
+
+
+def _check_name(argument: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{argument} must be one of: {_listed(allowed)}; got {value!r}")
+
+
+def _check_positive(argument: str, value: float | None) -> None:
+    # `not value > 0` also catches NaN.
+    if value is not None and not value > 0:
+        raise ValueError(f"{argument} must be > 0; got {value}")
+
+
+SOLVERS = {
+    "dopri5": Solver("dopri5"),
+    "dopri8": Solver("dopri8"),
+    "bosh3": Solver("bosh3"),
+    "fehlberg2": Solver("fehlberg2"),
+    "adaptive_heun": Solver("adaptive_heun"),
+    "euler": Solver("euler", step_size=0.05),
+    "midpoint": Solver("midpoint", step_size=0.05),
+    "heun2": Solver("heun2", step_size=0.05),
+    "heun3": Solver("heun3", step_size=0.05),
+    "rk4": Solver("rk4", step_size=0.05),
+    "explicit_adams": Solver("explicit_adams", step_size=0.05),
+    "implicit_adams": Solver("implicit_adams", step_size=0.05),
+    "vode_adams": Solver("adams", engine="scipy"),
+}

@@ -1,0 +1,114 @@
+"""Integrate with torchdiffeq; the only module that imports it."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint
+from torchdiffeq._impl.odeint import SOLVERS as _TORCHDIFFEQ_SOLVERS
+
+from repro.ode.errors import NonFiniteState, StepSizeUnderflow
+from repro.ode.meter import Meter
+from repro.ode.solvers import Solver
+from repro.ode.tableau import FIXED_TABLEAUS, Tableau
+from repro.types import Scalar, State, Times, Trajectory, VectorField
+
+Norm = Callable[[Tensor], Tensor]
+Recorder = Callable[[Tensor, Tensor, Tensor], None]
+"""Called with (t, y, dt) of each kept step; dt > 0 also when time decreases."""
+
+
+def integrate(
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    meter: Meter,
+    norm: Norm | None = None,
+    record: Recorder | None = None,
+) -> Trajectory:
+    """Solve dy/dt = f(t, y), y(t[0]) = y0; autograd can go through it.
+
+    Args:
+        field: Right-hand side.
+        y0: State at t[0].
+        t: Output times, strictly monotone in either direction.
+        solver: Method and tolerances.
+        meter: Counts evaluations and steps.
+        norm: Size of an error scaled by the tolerances; None is the RMS over all elements.
+        record: Called at every kept step.
+
+    Returns:
+        The state at every output time; the first is y0.
+
+    Raises:
+        StepSizeUnderflow: The step size fell below the resolution of time.
+        NonFiniteState: The state or the field's value became infinite or not a number.
+        MaxNFEExceeded: The meter's budget is spent.
+    """
+    watched = _Watched(meter.watch(field), solver, meter, record)
+    tolerances = {"rtol": solver.rtol, "atol": solver.atol}
+    try:
+        y = odeint(watched, y0, t, method=solver.method, options=_options(solver, norm), **tolerances)
+    except AssertionError as error:
+        # torchdiffeq reports failure by assertions; a field may have assertions of its own, which pass through.
+        raise _typed(error, meter) from None
+    assert isinstance(y, Tensor)
+    # Fixed-step methods never look at the state, and no method looks at the last one.
+    if not torch.isfinite(y.detach()[-1]).all():
+        raise meter.error(NonFiniteState, "the state is not finite")
+    return y
+
+
+def runge_kutta_tableau(method: str) -> Tableau:
+    """Return the coefficients that torchdiffeq uses for an explicit Runge-Kutta `method`."""
+    if method in FIXED_TABLEAUS:
+        return FIXED_TABLEAUS[method]
+    solver = _TORCHDIFFEQ_SOLVERS[method]
+    alpha, beta, c_sol, _ = solver.tableau
+    return Tableau(
+        alpha=(0.0, *alpha.tolist()),
+        beta=((), *(tuple(row.tolist()) for row in beta)),
+        weights=tuple(c_sol.tolist()),
+        mid=tuple(solver.mid.tolist()),
+    )
+
+
+class _Watched:
+    """The field with the callbacks by which torchdiffeq reports its steps."""
+
+    def __init__(self, field: VectorField, solver: Solver, meter: Meter, record: Recorder | None) -> None:
+        self._field, self._meter, self._record = field, meter, record
+        if solver.is_adaptive:
+            self.callback_accept_step = partial(self._step, accepted=True)
+            self.callback_reject_step = partial(self._step, accepted=False)
+        else:
+            self.callback_step = partial(self._step, accepted=True)
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        return self._field(t, y)
+
+    def _step(self, t: Scalar, y: Tensor, dt: Scalar, accepted: bool) -> None:
+        self._meter.step(t, dt, accepted)
+        if accepted and self._record is not None:
+            self._record(t.detach(), y.detach(), dt.detach())
+
+
+def _options(solver: Solver, norm: Norm | None) -> dict[str, object]:
+    given = {"step_size": solver.step_size, "first_step": solver.first_step, "norm": norm}
+    if solver.is_fixed_step:
+        given["norm"] = None  # there is no error estimate to measure
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _typed(error: AssertionError, meter: Meter) -> Exception:
+    message = str(error)
+    if message.startswith("non-finite values in state"):
+        return meter.error(NonFiniteState, "the state is not finite")
+    if not message.startswith("underflow in dt"):
+        return error
+    # A NaN error estimate makes torchdiffeq's next step 0: the field is to blame, not the step size.
+    if not meter.derivative_is_finite:
+        return meter.error(NonFiniteState, "the field's value is not finite")
+    return meter.error(StepSizeUnderflow, "the step size underflowed")

@@ -1,0 +1,164 @@
+"""Run records: a run leaves a folder of rows.csv and run.json; tables and figures are functions of such folders."""
+
+import csv
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+COLUMNS = ("metric", "value", "unit", "step")
+COST_METRICS = frozenset({"wall_time", "peak_memory", "step_time", "evaluation_time", "forward_time"})
+"""Metrics that depend on the machine's mood; all others are a function of the config, seed and thread count."""
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number: a final one (`step` None) or a point of a curve."""
+
+    metric: str
+    value: float
+    unit: str
+    step: int | None = None
+
+
+def results_root() -> Path:
+    """The results/ folder: $REPRO_RESULTS, that of the checkout around the package, or ./results."""
+    if "REPRO_RESULTS" in os.environ:
+        return Path(os.environ["REPRO_RESULTS"])
+    checkout = Path(__file__).resolve().parents[1] / "results"
+    return checkout if (checkout / "published.csv").exists() else Path.cwd() / "results"
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows.csv; floats keep every bit (repr)."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(
+            (row.metric, repr(float(row.value)), row.unit, "" if row.step is None else row.step) for row in rows
+        )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read rows.csv back.
+
+    Raises:
+        ValueError: if the header is another one.
+    """
+    with path.open(newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"{path}: expected the header {','.join(COLUMNS)}, found {','.join(header)}")
+        return [Row(m, float(v), u, int(s) if s else None) for m, v, u, s in reader]
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON that reads well in a diff."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """The folders of finished runs below `root`, in a fixed order."""
+    yield from sorted(path.parent for path in root.glob("*/*/*/*/run.json"))
+
+
+def load(*roots: Path) -> pd.DataFrame:
+    """Read the rows of every finished run below the roots into one tidy table.
+
+    Returns:
+        One line per row, with the columns experiment, artefact, cell, tier, seed, machine, digest, status, published,
+        run (folder relative to its root) before metric, value, unit, step.
+    """
+    frames = [_load_run(folder, root) for root in roots for folder in run_folders(root)]
+    columns = ["experiment", "cell", "tier", "seed", "machine", "digest", "status", "source", "run", *COLUMNS]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def _load_run(folder: Path, root: Path) -> pd.DataFrame:
+    info = json.loads((folder / "run.json").read_text())
+    rows = pd.DataFrame([vars(row) for row in read_rows(folder / "rows.csv")], columns=list(COLUMNS))
+    if rows.empty:  # a run that failed before its first row is still a run that was made
+        rows = pd.DataFrame([{"metric": "none", "value": float("nan"), "unit": "", "step": None}])
+    keys = {key: info[key] for key in ("experiment", "cell", "tier", "seed", "machine", "digest", "status")}
+    return rows.assign(**keys, source=root.name, run=folder.relative_to(root).as_posix())
+
+
+# --- provenance ------------------------------------------------------------------------------------------------------
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What a reader needs to trust and redo a run; no host name, user name or absolute path."""
+    return {
+        **git_state(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "platform": platform.platform(aliased=True, terse=True),
+        "machine": machine_slug(device),
+        "cpu": cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "device": device.type,
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in ("torch", "torchdiffeq", "numpy", "scipy", "pandas"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the checkout and whether files outside results/ differ from it; None where there is no git."""
+    top = Path(__file__).resolve().parents[1]
+    try:
+        commit = _git(top, "rev-parse", "HEAD")
+        changes = _git(top, "status", "--porcelain", "--", ".", ":!results")
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _git(top: Path, *words: str) -> str:
+    command = ["git", "-C", str(top), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if match:
+            return match.group(1)
+    return platform.processor() or platform.machine()
+
+
+def machine_slug(device: torch.device) -> str:
+    """Name of this kind of machine in paths: the GPU's, or the CPU's with its number of cores."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cpu_name()} {os.cpu_count()} cores"
+    name = re.sub(r"\((R|TM)\)|CPU|Processor|@.*?GHz", "", name, flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def command_line() -> str:
+    """The command that made the run, without the interpreter's path."""
+    return " ".join(["python -m repro", *sys.argv[1:]])

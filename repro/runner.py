@@ -1,0 +1,271 @@
+"""Runs one cell from its settings to a folder of results; knows files, locks and signals, and no mathematics.
+
+A run works in a cache folder outside the repository. Killed at any moment, the same command resumes it. When it ends,
+its folder is moved into results/ in one rename, so that a reader sees a whole run or none.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from repro.checkpoint import load_tensors
+from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, Weights, settings_of
+from repro.metrics import PeakMemory
+from repro.ode import SolveError
+from repro.results import SCHEMA, Row, command_line, load, machine_slug, provenance, results_root, write_json, write_rows
+from repro.training import CHECKPOINT
+
+MAX_COMMITTED_CHECKPOINT = 4 * 2**20
+"""Bytes; a larger checkpoint of an unfinished run is not copied into results/checkpoints/."""
+
+
+class Busy(Exception):
+    """Another process works on this very run."""
+
+
+class MissingWeights(Exception):
+    """A run needs the weights of another one that has not been made; the message gives the command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One cell to run, with all that decides where its results go."""
+
+    name: str
+    experiment: Experiment[Any]
+    cell: str
+    tier: Tier
+    config: Config
+    device: torch.device
+    publish: bool = False
+    force: bool = False
+    max_minutes: float | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of the settings; see `Experiment.digest`."""
+        return self.experiment.digest(self.config)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder relative to any root."""
+        return Path(self.name, f"{self.cell}-{self.digest}", f"{machine_slug(self.device)}-seed{self.config.seed}")
+
+    @property
+    def destination(self) -> Path:
+        """The folder that the finished run will have."""
+        return results_root() / ("runs" if self.publish else "local") / self.path
+
+    @property
+    def work(self) -> Path:
+        """The cache folder that the run works in."""
+        return cache_root() / "work" / self.path
+
+    @property
+    def parked(self) -> Path:
+        """Where the checkpoint of an unfinished published run is kept for another machine."""
+        return results_root() / "checkpoints" / self.path / CHECKPOINT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a request ended: `done`, `skipped`, `paused` (resumable), or a failure's status."""
+
+    status: str
+    detail: str
+    folder: Path | None = None
+
+
+def cache_root() -> Path:
+    """$REPRO_CACHE, or a folder in the user's cache."""
+    if "REPRO_CACHE" in os.environ:
+        return Path(os.environ["REPRO_CACHE"])
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "neural-ode-ffjord-suite"
+
+
+def run(request: Request, progress: Callable[..., None]) -> Outcome:
+    """Run one cell, or say why it need not or can't be run.
+
+    Raises:
+        Busy: if another process works on it.
+        OSError: if results can't be written; what was computed stays in the cache.
+    """
+    if request.destination.exists() and not request.force:
+        return Outcome("skipped", "finished before; --force runs it again", request.destination)
+    torch.backends.cudnn.allow_tf32 = False  # TF32 changes error estimates, and with them every count of evaluations
+    request.work.mkdir(parents=True, exist_ok=True)
+    with _locked(request.work), _signals() as flags:
+        _unpark(request)
+        context = _context(request, progress)
+        flags.context = context
+        return _run_locked(request, context)
+
+
+def _context(request: Request, progress: Callable[..., None]) -> Context:
+    deadline = None if request.max_minutes is None else time.monotonic() + 60 * request.max_minutes
+    context = Context(device=request.device, folder=request.work, deadline=deadline, progress=progress)
+    context.find_weights = lambda name, cell, seed: _find_weights(context, request.tier, name, cell, seed)
+    return context
+
+
+def _run_locked(request: Request, context: Context) -> Outcome:
+    journal = _journal(request)
+    memory = PeakMemory(request.device)
+    status, reason, rows = "ok", "finished", list[Row]()
+    try:
+        for row in request.experiment.measure(request.config, context):
+            rows.append(row)
+    except BudgetReached:
+        return _pause(request, f"--max-minutes {request.max_minutes:g} reached")
+    except Interrupted:
+        return _pause(request, "interrupted")
+    except SolveError as error:
+        status, reason = error.status, str(error)
+        _write_diagnosis(context, error)
+    rows.append(Row("peak_memory", memory.read(), memory.unit))
+    _finish(request, context, rows, {"status": status, "stop_reason": reason, "journal": journal})
+    return Outcome("done" if status == "ok" else status, reason, request.destination)
+
+
+def _journal(request: Request) -> list[dict[str, Any]]:
+    """Note this sitting beside the checkpoint: a run that was resumed says by which code each part was made."""
+    path = request.work / "journal.json"
+    sittings = json.loads(path.read_text()) if path.exists() else []
+    sittings.append({"start": _now(), **provenance(request.device), "command": command_line()})
+    write_json(path, sittings)  # type: ignore[arg-type]
+    return sittings
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _pause(request: Request, reason: str) -> Outcome:
+    checkpoint = request.work / CHECKPOINT
+    if request.publish and checkpoint.exists() and checkpoint.stat().st_size <= MAX_COMMITTED_CHECKPOINT:
+        request.parked.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(checkpoint, request.parked)
+    return Outcome("paused", f"{reason}; the same command goes on from here")
+
+
+def _unpark(request: Request) -> None:
+    checkpoint = request.work / CHECKPOINT
+    if request.publish and request.parked.exists() and not checkpoint.exists():
+        shutil.copy2(request.parked, checkpoint)
+
+
+def _write_diagnosis(context: Context, error: SolveError) -> None:
+    history = [vars(record) for record in error.history]
+    write_json(context.artefacts / "diagnosis.json", {"error": str(error), "last_steps": history[-200:]})
+
+
+def _finish(request: Request, context: Context, rows: list[Row], ending: dict[str, Any]) -> None:
+    """Assemble the run's folder beside its destination and move it there in one rename."""
+    destination = request.destination
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    staging = destination.with_name(f".{destination.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        shutil.copytree(context.artefacts, staging)
+        write_rows(staging / "rows.csv", rows)
+        write_json(staging / "run.json", _run_json(request, context, ending))
+        _replace_folder(staging, destination)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(request.work)
+    shutil.rmtree(request.parked.parent, ignore_errors=True)
+
+
+def _run_json(request: Request, context: Context, ending: dict[str, Any]) -> dict[str, Any]:
+    journal = ending.pop("journal")
+    first = journal[0]
+    return {
+        "schema": SCHEMA,
+        "experiment": request.name,
+        "artefact": request.experiment.artefact,
+        "cell": request.cell,
+        "tier": request.tier,
+        "seed": request.config.seed,
+        "digest": request.digest,
+        "version": request.experiment.version,
+        "config": settings_of(request.config),
+        **ending,
+        "start": first["start"],
+        "end": _now(),
+        "command": first["command"],
+        "inputs": context.inputs,
+        **{key: value for key, value in first.items() if key not in ("start", "command")},
+        "dirty": any(sitting["dirty"] for sitting in journal) if first["dirty"] is not None else None,
+        "resumed": [{key: sitting[key] for key in ("start", "commit", "machine")} for sitting in journal[1:]],
+    }
+
+
+def _replace_folder(staging: Path, destination: Path) -> None:
+    old = destination.with_name(f".{destination.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if destination.exists():
+        destination.rename(old)
+    staging.rename(destination)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _find_weights(context: Context, tier: Tier, name: str, cell: str, seed: int) -> Weights:
+    """The weights of a finished run of the same tier: the user's own first, then the published ones."""
+    for root in (results_root() / "local", results_root() / "runs"):
+        for path in sorted(root.glob(f"{name}/{cell}-????????/*-seed{seed}/model.safetensors")):
+            info = json.loads((path.parent / "run.json").read_text())
+            if info["tier"] == tier and info["status"] == "ok":
+                run = path.parent.relative_to(results_root()).as_posix()
+                context.inputs[f"{run}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+                rows = load(root)
+                tensors, _ = load_tensors(path, context.device)
+                return Weights(tensors, info["config"], rows[rows["run"] == path.parent.relative_to(root).as_posix()], run)
+    raise MissingWeights(f"no finished run of {name} {cell} (tier {tier}, seed {seed}): "
+                         f"first `python -m repro run {name} {cell} --tier {tier} --seed {seed}`")  # fmt: skip
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run's lock; the system lets go of it when the process dies, however it dies."""
+    with (folder.parent / f"{folder.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process is working on {folder.parent.name} {folder.name}") from None
+        yield
+
+
+class _Flags:
+    context: Context | None = None
+
+
+@contextmanager
+def _signals() -> Iterator[_Flags]:
+    """On SIGINT or SIGTERM ask the loop to save and leave; a second signal ends the process at once."""
+    flags = _Flags()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if flags.context is None or flags.context.stop:
+            raise KeyboardInterrupt
+        flags.context.stop = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flags
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

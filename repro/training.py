@@ -1,0 +1,209 @@
+"""The one training loop: resumable at any step, bit-identical to a run that was never stopped (on a CPU).
+
+Everything that the next step depends on is in the checkpoint: model, optimiser, step counter, the best weights so
+far, every random stream, and the rows already measured.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from repro.checkpoint import load_tensors, save_tensors
+from repro.experiment import BudgetReached, Context, Interrupted
+from repro.results import Row
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass
+class Training:
+    """What to train and how.
+
+    Attributes:
+        model: the module whose parameters and buffers are trained and kept.
+        optimizer: its optimiser.
+        steps: number of updates in all.
+        update: does one update, given the step's number from 0; returns values to show and to average (NFE, loss).
+        learning_rate: learning rate of a step.
+        evaluate: measures the model; called after every `evaluate_every` updates and at the end.
+        evaluate_every: updates between two evaluations.
+        select: metric to minimise; the weights that reached its smallest value are the run's result.
+        streams: every random generator that `update` or `evaluate` draws from.
+        units: unit of each value that `update` returns, for its mean between two evaluations in the rows.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    steps: int
+    update: Callable[[int], Mapping[str, float]]
+    learning_rate: Callable[[int], float]
+    evaluate: Callable[[], Sequence[Row]]
+    evaluate_every: int
+    select: str | None = None
+    streams: Mapping[str, Generator] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _State:
+    """Where a training is; together with model, optimiser and streams it is the checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_score: float = float("inf")
+    best_step: int | None = None
+    rows: list[Row] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def fit(training: Training, context: Context) -> list[Row]:
+    """Train, or go on training from the checkpoint in the context's folder.
+
+    At the end the model holds the selected weights (those of the last step if nothing is selected on).
+
+    Returns:
+        The curve: rows of `evaluate`, and means of `update`'s values since the evaluation before, by step.
+
+    Raises:
+        BudgetReached, Interrupted: after saving, when the context says so.
+    """
+    path = context.folder / CHECKPOINT
+    state = _restore(training, path) if path.exists() else _State()
+    clock = _Clock(state.seconds)
+    saved = time.monotonic()
+    while state.step < training.steps:
+        try:
+            context.check()
+        except (BudgetReached, Interrupted):
+            _save(training, state, clock, path)
+            raise
+        _advance(training, state)
+        context.progress(state.step, training.steps, {key: state.sums[key] / state.count for key in state.sums})
+        if state.step % training.evaluate_every == 0 or state.step == training.steps:
+            _evaluate(training, state)
+        if time.monotonic() - saved >= context.checkpoint_seconds:
+            _save(training, state, clock, path)
+            saved = time.monotonic()
+    _save(training, state, clock, path)  # what follows the loop may be stopped too, and must not train again
+    if training.select is not None:
+        training.model.load_state_dict(state.best)
+    return _final_rows(training, state, clock)
+
+
+class _Clock:
+    """Seconds of training over all sittings."""
+
+    def __init__(self, before: float) -> None:
+        self.before, self.start = before, time.monotonic()
+
+    def read(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+
+def _advance(training: Training, state: _State) -> None:
+    for group in training.optimizer.param_groups:
+        group["lr"] = training.learning_rate(state.step)
+    values = training.update(state.step)
+    for key, value in values.items():
+        state.sums[key] = state.sums.get(key, 0.0) + value
+    state.count += 1
+    state.step += 1
+
+
+def _evaluate(training: Training, state: _State) -> None:
+    means = [
+        Row(key, total / state.count, training.units.get(key, ""), state.step) for key, total in state.sums.items()
+    ]
+    measured = [Row(row.metric, row.value, row.unit, state.step) for row in training.evaluate()]
+    state.rows += means + measured
+    state.sums, state.count = {}, 0
+    score = next((row.value for row in measured if row.metric == training.select), None)
+    if score is not None and score < state.best_score:
+        state.best_score, state.best_step = score, state.step
+        state.best = {name: tensor.detach().clone() for name, tensor in training.model.state_dict().items()}
+
+
+def _final_rows(training: Training, state: _State, clock: _Clock) -> list[Row]:
+    selected = [] if state.best_step is None else [Row("selected_step", state.best_step, "steps")]
+    return [
+        *state.rows,
+        Row("steps", state.step, "steps"),
+        *selected,
+        Row("wall_time", clock.read(), "s"),
+    ]
+
+
+def _save(training: Training, state: _State, clock: _Clock, path: Path) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in training.model.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    tensors |= {f"stream.{name}": stream.get_state() for name, stream in training.streams.items()}
+    optimizer = training.optimizer.state_dict()["state"]
+    scalars: dict[str, float] = {}
+    for index, slots in optimizer.items():
+        for slot, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{slot}"] = value
+            else:
+                scalars[f"{index}.{slot}"] = value
+    values = {
+        "step": state.step,
+        "seconds": clock.read(),
+        "best_score": None if state.best_step is None else state.best_score,
+        "best_step": state.best_step,
+        "rows": [[row.metric, row.value, row.unit, row.step] for row in state.rows],
+        "sums": state.sums,
+        "count": state.count,
+        "optimizer": scalars,
+    }
+    save_tensors(path, tensors, values)
+
+
+def _restore(training: Training, path: Path) -> _State:
+    tensors, values = load_tensors(path)
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "stream": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, key = name.split(".", 1)
+        parts[part][key] = tensor
+    training.model.load_state_dict(parts["model"])
+    for name, stream in training.streams.items():
+        stream.set_state(parts["stream"][name])
+    _restore_optimizer(training.optimizer, parts["optimizer"], values["optimizer"])
+    device = next(training.model.parameters()).device
+    return _State(
+        step=values["step"],
+        seconds=values["seconds"],
+        best_score=float("inf") if values["best_score"] is None else values["best_score"],
+        best_step=values["best_step"],
+        rows=[Row(*row) for row in values["rows"]],
+        sums=values["sums"],
+        count=values["count"],
+        best={name: tensor.to(device) for name, tensor in parts["best"].items()},
+    )
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], scalars: Mapping[str, float]) -> None:
+    state: dict[int, dict[str, Tensor | float]] = {}
+    for name, value in [*tensors.items(), *scalars.items()]:
+        index, slot = name.split(".", 1)
+        state.setdefault(int(index), {})[slot] = value
+    # the groups' settings come from the config, not from the file
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def seeded_streams(seed: int, *names: str, device: torch.device | str = "cpu") -> dict[str, Generator]:
+    """Independent random streams for the named purposes, all derived from one seed.
+
+    Two purposes never share a stream, so that, say, another augmentation doesn't change the order of the data.
+    """
+    streams = {}
+    for name in names:
+        digits = int.from_bytes(name.encode(), "little") % (2**31 - 1)
+        streams[name] = Generator(device=device).manual_seed((seed * 1_000_003 + digits) % 2**63)
+    return streams
