@@ -4,6 +4,7 @@ import argparse
 import fnmatch
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from repro import commands
 from repro.commands import EXIT_FAILED, Failure, pick_device
 
-EXIT_PAUSED, EXIT_INTERRUPTED = 75, 130
+EXIT_USAGE, EXIT_PAUSED, EXIT_INTERRUPTED = 2, 75, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,15 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, rest = parser.parse_known_args(arguments)
     if rest and known.verb != "run":
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    from repro.checkpoint import CheckpointError
     from repro.data import DataError
 
     try:
         return _run(known, rest) if known.verb == "run" else known.function(known)
     except BrokenPipeError:
         return EXIT_FAILED
-    except (DataError, Failure, OSError) as error:
+    except (CheckpointError, DataError, Failure, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:  # before the training loop, or for the second time: what was saved before is safe
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     listing = verbs.add_parser("list", help="what there is, and what has been run")
     listing.set_defaults(function=commands.show_list)
     run = verbs.add_parser("run", help="run cells; further options change settings: --solver.rtol 1e-6", add_help=False)
-    run.add_argument("experiment", help="as neural_ode/table1_mnist, or a pattern: 'neural_ode/*'")
+    run.set_defaults(parser=run)
+    run.add_argument("experiment", nargs="?", help="as neural_ode/table1_mnist, or a pattern: 'neural_ode/*'")
     run.add_argument("cell", nargs="?", help="cell or pattern; all cells of the tier by default")
     run.add_argument("--tier", choices=("smoke", "small", "paper"), default="smoke")
     run.add_argument("--seed", type=int, nargs="+", default=[0], dest="seeds")
@@ -53,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--publish", action="store_true", help="put results into results/runs/, not results/local/")
     run.add_argument("--force", action="store_true", help="run again what is finished")
     run.add_argument("--max-minutes", type=float, help="stop after so long, resumable")
+    run.add_argument("--checkpoint-seconds", type=float, default=60.0, help="longest time between checkpoints")
     run.add_argument("--threads", type=int, help="CPU threads of torch")
     report = verbs.add_parser("report", help="rebuild tables, figures and the README's generated part")
     report.add_argument("--local", action="store_true", help="also show this machine's own runs (in results/local/)")
@@ -63,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     evaluate.set_defaults(function=commands.evaluate)
     verbs.add_parser("data", help="check every data file: ok, missing or corrupt").set_defaults(function=commands.data)
-    verbs.add_parser("doctor", help="what this machine can run, and what is wrong").set_defaults(function=commands.doctor)
+    verbs.add_parser("doctor", help="what this machine can run, and what is wrong").set_defaults(
+        function=commands.doctor
+    )
     return parser
 
 
@@ -71,18 +80,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    help_wanted = not {"-h", "--help"}.isdisjoint(rest)
+    if help_wanted:
+        options.parser.print_help()
+    if options.experiment is None:
+        return 0 if help_wanted else options.parser.error("which experiment? `python -m repro list` shows all")
     from repro.papers import EXPERIMENTS
 
     names = fnmatch.filter(EXPERIMENTS, options.experiment)
     if not names:
         raise Failure(f"no experiment {options.experiment!r}; there are: {', '.join(EXPERIMENTS)}")
     jobs = [(name, cell, seed) for name in names for cell, seed in _cells(EXPERIMENTS[name], options)]
-    if len(jobs) == 1:
+    if len(jobs) == 1 or help_wanted:
         return _run_one(*jobs[0], options, rest)
-    codes = [_run_child(job, options, rest) for job in jobs]
-    worst = next((code for code in codes if code == EXIT_INTERRUPTED), max(codes, key=lambda code: code != 0))
+    codes: list[int] = []
+    for job in jobs:
+        codes.append(_run_child(job, options, rest))
+        if codes[-1] == EXIT_INTERRUPTED:
+            break
     print(f"{codes.count(0)} of {len(jobs)} cells done", file=sys.stderr)
-    return worst
+    ranked = (EXIT_INTERRUPTED, EXIT_FAILED, EXIT_USAGE, EXIT_PAUSED)
+    return next((code for code in ranked if code in codes), 0)
 
 
 def _cells(experiment: Any, options: argparse.Namespace) -> list[tuple[str, int]]:  # noqa: ANN401 (generic)
@@ -101,11 +119,21 @@ def _run_child(job: tuple[str, str, int], options: argparse.Namespace, rest: lis
     flags = [flag for flag, on in (("--publish", options.publish), ("--force", options.force)) if on]
     for flag, value in (("--max-minutes", options.max_minutes), ("--threads", options.threads)):
         flags += [] if value is None else [flag, str(value)]
+    flags += ["--device", options.device, "--checkpoint-seconds", str(options.checkpoint_seconds)]
     command = [sys.executable, "-m", "repro", "run", name, cell, "--tier", options.tier, "--seed", str(seed)]
-    process = subprocess.Popen([*command, "--device", options.device, *flags, *rest])
+    process = subprocess.Popen([*command, *flags, *rest])
+    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    try:
+        return _wait(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
     while True:
         try:
-            return process.wait()
+            code = process.wait()
+            return code if code >= 0 else EXIT_FAILED  # negative: killed by a signal, as when memory ran out
         except KeyboardInterrupt:  # the terminal sends Ctrl-C to the child as well: let it save
             continue
 
@@ -121,6 +149,7 @@ def _run_one(name: str, cell: str, seed: int, options: argparse.Namespace, rest:
     if options.threads:
         torch.set_num_threads(options.threads)
     experiment = EXPERIMENTS[name]
+    device = pick_device(options.device)
     config = tyro.cli(
         type(experiment.cells[cell]),
         prog=f"python -m repro run {name} {cell}",
@@ -133,10 +162,11 @@ def _run_one(name: str, cell: str, seed: int, options: argparse.Namespace, rest:
         cell=cell,
         tier=options.tier,
         config=config,
-        device=pick_device(options.device),
+        device=device,
         publish=options.publish,
         force=options.force,
         max_minutes=options.max_minutes,
+        checkpoint_seconds=options.checkpoint_seconds,
     )
     label = f"{name} {cell} seed {seed}"
     try:

@@ -3,6 +3,7 @@
 One file and one rename: whoever reads sees either the whole old state or the whole new one, also after `kill -9`.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-KEY = "repro"
+KEY = "repro"  # one key, since safetensors writes several in no fixed order
 
 
 class CheckpointError(Exception):
@@ -30,12 +31,25 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str,
         values: anything that JSON can hold.
     """
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = save(host, metadata={KEY: json.dumps(values)})
-    write_atomically(path, data)
+    text = json.dumps(values)
+    write_atomically(path, save(host, metadata={KEY: f"{_digest(host, text)} {text}"}))
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of all that a file holds; safetensors itself would take a flipped bit for a number."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes beside `path`, flush them to the disk, then rename."""
+    """Write bytes beside `path`, flush them to the disk, then rename.
+
+    Raises:
+        OSError: with the file's name; the old file, if any, is untouched.
+    """
     temporary = path.with_name(path.name + ".partial")
     try:
         with temporary.open("wb") as file:
@@ -43,6 +57,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # a failed write does not say of which file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,9 +70,12 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         CheckpointError: if the file is damaged or of another kind.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            metadata = file.metadata() or {}
-        return tensors, json.loads(metadata[KEY])
-    except (SafetensorError, KeyError, ValueError) as error:
+        raw = path.read_bytes()  # once: safe_open opens the file by its name again for every tensor
+        tensors = load(raw)
+        metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"][KEY]
+        digest, text = metadata.split(" ", 1) if metadata[0] != "{" else (None, metadata)  # older files have no hash
+        if digest not in (None, _digest(tensors, text)):
+            raise ValueError("its SHA-256 is another")
+        return {name: tensor.to(device) for name, tensor in tensors.items()}, json.loads(text)
+    except (SafetensorError, LookupError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete it to start this run from the beginning") from None

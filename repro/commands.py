@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import platform
 import shutil
@@ -61,7 +62,9 @@ def report(options: argparse.Namespace) -> int:
     if options.check and changed:
         print("generated files are not up to date: run `make report`", file=sys.stderr)
         return EXIT_FAILED
-    print(f"tables: {os.path.relpath(results_root() / 'tables')}  figures: {os.path.relpath(results_root() / 'figures')}")
+    print(
+        f"tables: {os.path.relpath(results_root() / 'tables')}  figures: {os.path.relpath(results_root() / 'figures')}"
+    )
     return 0
 
 
@@ -85,8 +88,12 @@ def evaluate(options: argparse.Namespace) -> int:
     recorded = {row.metric: row.value for row in read_rows(options.run / "rows.csv") if row.step is None}
     rows = experiment.evaluate(config, tensors, Context(device=device, folder=options.run))
     for row in rows:
-        print(f"{row.metric:<24} {row.value:<22.10g} recorded {recorded.get(row.metric, float('nan')):<22.10g} {row.unit}")
-    differ = [row.metric for row in rows if abs(row.value - recorded.get(row.metric, row.value)) > 1e-3 * abs(row.value)]
+        print(
+            f"{row.metric:<24} {row.value:<22.10g} recorded {recorded.get(row.metric, float('nan')):<22.10g} {row.unit}"
+        )
+    differ = [
+        row.metric for row in rows if not math.isclose(row.value, recorded.get(row.metric, row.value), rel_tol=1e-3)
+    ]
     print("agrees with the record" if not differ else f"differs from the record: {', '.join(differ)}")
     return EXIT_FAILED if differ else 0
 
@@ -106,8 +113,8 @@ def data(options: argparse.Namespace) -> int:
 
     bad = 0
     for dataset, file, status in check_all():
-        print(f"{status.state:<8} {dataset:<8} {file.path:<36} {file.size:>12,} bytes  {status.detail}")
-        bad += status.state != "ok"
+        print(f"{status.status:<8} {dataset:<8} {file.path:<36} {file.size:>12,} bytes  {status.detail}")
+        bad += status.status != "ok"
     return EXIT_FAILED if bad else 0
 
 
@@ -122,7 +129,7 @@ def doctor(options: argparse.Namespace) -> int:
     device = pick_device("auto")
     facts = provenance(device)
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in facts["versions"].items())
-    bad_data = [file.path for _, file, status in check_all() if status.state != "ok"]
+    bad_data = [file.path for _, file, status in check_all() if status.status != "ok"]
     results, cache = results_root(), cache_root()
     cache.mkdir(parents=True, exist_ok=True)
     checks = [

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 import torch
@@ -35,6 +35,7 @@ class Config:
 C = TypeVar("C", bound=Config)
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Something that shows how far a run is."""
 
@@ -137,6 +138,16 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """A point in which paper, public code and this suite are not the same; each is a line in a generated table."""
+
+    subject: str
+    published: str
+    released: str
+    ours: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment(Generic[C]):
     """One artefact of a paper.
 
@@ -147,8 +158,11 @@ class Experiment(Generic[C]):
         measure: turns a cell into rows; deterministic for a seed, device and thread count, apart from cost rows.
         smoke_cells: the cells that `make reproduce` runs in the smoke tier; all by default.
         evaluate: recomputes the final numbers from published weights, for `python -m repro evaluate`.
-        draw: figures by name, drawn from rows alone.
+        draw: figures by name; a function of the rows of all experiments in one tier.
+        tables: tables by name, in the same way; each is a frame whose cells are ready to print.
         claims: what the paper says of this artefact.
+        deviations: where paper, public code and we differ.
+        method: the row of the paper's table that our cells reproduce, where a cell has several.
         needs: experiments whose weights `measure` reads; they are run first.
         version: raised when a fix changes numbers; part of the digest, noted in CHANGELOG.md.
     """
@@ -160,7 +174,10 @@ class Experiment(Generic[C]):
     smoke_cells: Sequence[str] | None = None
     evaluate: Callable[[C, Mapping[str, Tensor], Context], Sequence[Row]] | None = None
     draw: Mapping[str, Callable[[pd.DataFrame], Figure]] = field(default_factory=dict)
+    tables: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
+    method: str | None = None
     needs: tuple[str, ...] = ()
     version: int = 1
 

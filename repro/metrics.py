@@ -3,6 +3,7 @@
 Likelihood metrics are in nats or bits per dimension, errors in percent, memory in bytes with a named meter.
 """
 
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -96,13 +97,21 @@ class PeakMemory:
         """The peak so far, in bytes over the baseline."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) - self.baseline
-        scale = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - self.baseline
+        return _peak_resident_bytes() - self.baseline
+
+
+def _peak_resident_bytes() -> int:
+    """`ru_maxrss`; from /proc where there is one, because on Linux a child inherits its parent's `ru_maxrss`."""
+    status = Path("/proc/self/status")
+    peak = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    if peak:
+        return int(peak.group(1)) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def _resident_bytes() -> int:
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * resource.getpagesize()
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return _peak_resident_bytes()

@@ -27,7 +27,7 @@ class Row:
     """One number: a final one (`step` None) or a point of a curve."""
 
     metric: str
-    value: float
+    value: float | int
     unit: str
     step: int | None = None
 
@@ -70,20 +70,20 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """The folders of finished runs below `root`, in a fixed order."""
-    yield from sorted(path.parent for path in root.glob("*/*/*/*/run.json"))
+    """The folders of finished runs below `root`, in a fixed order; not what a killed run left half-moved (dotted)."""
+    yield from sorted(p.parent for p in root.glob("*/*/*/*/run.json") if not p.parent.name.startswith("."))
 
 
 def load(*roots: Path) -> pd.DataFrame:
     """Read the rows of every finished run below the roots into one tidy table.
 
     Returns:
-        One line per row, with the columns experiment, artefact, cell, tier, seed, machine, digest, status, published,
-        run (folder relative to its root) before metric, value, unit, step.
+        One line per row, with the columns experiment, cell, tier, seed, machine, digest, status, source (the root's
+        name: runs or local), run (folder relative to its root) before metric, value, unit, step (NaN if final).
     """
     frames = [_load_run(folder, root) for root in roots for folder in run_folders(root)]
     columns = ["experiment", "cell", "tier", "seed", "machine", "digest", "status", "source", "run", *COLUMNS]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
 def _load_run(folder: Path, root: Path) -> pd.DataFrame:
@@ -92,7 +92,24 @@ def _load_run(folder: Path, root: Path) -> pd.DataFrame:
     if rows.empty:  # a run that failed before its first row is still a run that was made
         rows = pd.DataFrame([{"metric": "none", "value": float("nan"), "unit": "", "step": None}])
     keys = {key: info[key] for key in ("experiment", "cell", "tier", "seed", "machine", "digest", "status")}
+    rows["step"] = rows["step"].astype(float)
     return rows.assign(**keys, source=root.name, run=folder.relative_to(root).as_posix())
+
+
+def final_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> list[float]:
+    """A metric's final values over the seeds of a cell, of successful runs only, in the seeds' order."""
+    chosen = rows[_of_cell(rows, experiment, cell) & (rows["metric"] == metric) & rows["step"].isna()]
+    return chosen.sort_values("seed")["value"].tolist()
+
+
+def curve(rows: pd.DataFrame, experiment: str, cell: str) -> pd.DataFrame:
+    """A cell's curves, averaged over its successful runs: one line per step, one column per metric."""
+    chosen = rows[_of_cell(rows, experiment, cell) & rows["step"].notna()]
+    return chosen.pivot_table(index="step", columns="metric", values="value") if len(chosen) else pd.DataFrame()
+
+
+def _of_cell(rows: pd.DataFrame, experiment: str, cell: str) -> pd.Series:
+    return (rows["experiment"] == experiment) & (rows["cell"] == cell) & (rows["status"] == "ok")
 
 
 # --- provenance ------------------------------------------------------------------------------------------------------
@@ -129,6 +146,8 @@ def _versions() -> dict[str, str | None]:
 def git_state() -> dict[str, Any]:
     """Commit of the checkout and whether files outside results/ differ from it; None where there is no git."""
     top = Path(__file__).resolve().parents[1]
+    if not (top / ".git").exists():  # an installed package may lie inside somebody else's repository
+        return {"commit": None, "dirty": None}
     try:
         commit = _git(top, "rev-parse", "HEAD")
         changes = _git(top, "status", "--porcelain", "--", ".", ":!results")

@@ -21,11 +21,21 @@ from typing import Any
 
 import torch
 
-from repro.checkpoint import load_tensors
+from repro.checkpoint import load_tensors, write_atomically
 from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, Weights, settings_of
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
-from repro.results import SCHEMA, Row, command_line, load, machine_slug, provenance, results_root, write_json, write_rows
+from repro.results import (
+    SCHEMA,
+    Row,
+    command_line,
+    load,
+    machine_slug,
+    provenance,
+    results_root,
+    write_json,
+    write_rows,
+)
 from repro.training import CHECKPOINT
 
 MAX_COMMITTED_CHECKPOINT = 4 * 2**20
@@ -53,6 +63,7 @@ class Request:
     publish: bool = False
     force: bool = False
     max_minutes: float | None = None
+    checkpoint_seconds: float = 60.0
 
     @property
     def digest(self) -> str:
@@ -105,19 +116,26 @@ def run(request: Request, progress: Callable[..., None]) -> Outcome:
         OSError: if results can't be written; what was computed stays in the cache.
     """
     if request.destination.exists() and not request.force:
-        return Outcome("skipped", "finished before; --force runs it again", request.destination)
+        return _skip(request)
     torch.backends.cudnn.allow_tf32 = False  # TF32 changes error estimates, and with them every count of evaluations
-    request.work.mkdir(parents=True, exist_ok=True)
+    request.work.parent.mkdir(parents=True, exist_ok=True)
     with _locked(request.work), _signals() as flags:
+        if request.destination.exists() and not request.force:  # another process finished it a moment ago
+            return _skip(request)
+        request.work.mkdir(exist_ok=True)
         _unpark(request)
         context = _context(request, progress)
         flags.context = context
         return _run_locked(request, context)
 
 
+def _skip(request: Request) -> Outcome:
+    return Outcome("skipped", "finished before; --force runs it again", request.destination)
+
+
 def _context(request: Request, progress: Callable[..., None]) -> Context:
     deadline = None if request.max_minutes is None else time.monotonic() + 60 * request.max_minutes
-    context = Context(device=request.device, folder=request.work, deadline=deadline, progress=progress)
+    context = Context(request.device, request.work, deadline, progress, request.checkpoint_seconds)
     context.find_weights = lambda name, cell, seed: _find_weights(context, request.tier, name, cell, seed)
     return context
 
@@ -146,7 +164,7 @@ def _journal(request: Request) -> list[dict[str, Any]]:
     path = request.work / "journal.json"
     sittings = json.loads(path.read_text()) if path.exists() else []
     sittings.append({"start": _now(), **provenance(request.device), "command": command_line()})
-    write_json(path, sittings)  # type: ignore[arg-type]
+    write_atomically(path, json.dumps(sittings).encode())
     return sittings
 
 
@@ -158,18 +176,18 @@ def _pause(request: Request, reason: str) -> Outcome:
     checkpoint = request.work / CHECKPOINT
     if request.publish and checkpoint.exists() and checkpoint.stat().st_size <= MAX_COMMITTED_CHECKPOINT:
         request.parked.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(checkpoint, request.parked)
+        write_atomically(request.parked, checkpoint.read_bytes())
     return Outcome("paused", f"{reason}; the same command goes on from here")
 
 
 def _unpark(request: Request) -> None:
     checkpoint = request.work / CHECKPOINT
     if request.publish and request.parked.exists() and not checkpoint.exists():
-        shutil.copy2(request.parked, checkpoint)
+        write_atomically(checkpoint, request.parked.read_bytes())
 
 
 def _write_diagnosis(context: Context, error: SolveError) -> None:
-    history = [vars(record) for record in error.history]
+    history = [record._asdict() for record in error.history]
     write_json(context.artefacts / "diagnosis.json", {"error": str(error), "last_steps": history[-200:]})
 
 
@@ -184,6 +202,10 @@ def _finish(request: Request, context: Context, rows: list[Row], ending: dict[st
         write_rows(staging / "rows.csv", rows)
         write_json(staging / "run.json", _run_json(request, context, ending))
         _replace_folder(staging, destination)
+    except OSError as error:
+        raise OSError(
+            f"can't write {destination} ({error}); all is kept, the same command goes on from here"
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     shutil.rmtree(request.work)
@@ -233,7 +255,9 @@ def _find_weights(context: Context, tier: Tier, name: str, cell: str, seed: int)
                 context.inputs[f"{run}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
                 rows = load(root)
                 tensors, _ = load_tensors(path, context.device)
-                return Weights(tensors, info["config"], rows[rows["run"] == path.parent.relative_to(root).as_posix()], run)
+                return Weights(
+                    tensors, info["config"], rows[rows["run"] == path.parent.relative_to(root).as_posix()], run
+                )
     raise MissingWeights(f"no finished run of {name} {cell} (tier {tier}, seed {seed}): "
                          f"first `python -m repro run {name} {cell} --tier {tier} --seed {seed}`")  # fmt: skip
 

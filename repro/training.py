@@ -5,7 +5,7 @@ far, every random stream, and the rows already measured.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def fit(training: Training, context: Context) -> list[Row]:
             _save(training, state, clock, path)
             saved = time.monotonic()
     _save(training, state, clock, path)  # what follows the loop may be stopped too, and must not train again
-    if training.select is not None:
+    if state.best_step is not None:  # None also if the metric never was a number
         training.model.load_state_dict(state.best)
     return _final_rows(training, state, clock)
 

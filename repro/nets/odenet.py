@@ -70,7 +70,9 @@ class ConvField(nn.Module):
         self.conv2 = TimeConv2d(CHANNELS)
         self.norm3 = group_norm()
 
-    def forward(self, t: Float[Tensor, ""], y: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch channel h w"]:
+    def forward(
+        self, t: Float[Tensor, ""], y: Float[Tensor, "batch channel h w"]
+    ) -> Float[Tensor, "batch channel h w"]:
         """dy/dt at time t."""
         hidden = self.conv1(t, F.relu(self.norm1(y)))
         return self.norm3(self.conv2(t, F.relu(self.norm2(hidden))))
@@ -101,8 +103,10 @@ class OdeBlock(nn.Module):
         """Function evaluations of the last training step; the backward count is left out where there is none."""
         if self.stats is None:
             return {}
-        backward = self.stats.nfe_backward
-        return {"nfe_forward": self.stats.nfe_forward} | ({} if backward is None else {"nfe_backward": backward})
+        costs = {"nfe_forward": float(self.stats.nfe_forward)}
+        if self.stats.nfe_backward is not None:
+            costs["nfe_backward"] = float(self.stats.nfe_backward)
+        return costs
 
 
 def downsampling(kind: Downsampling) -> nn.Sequential:

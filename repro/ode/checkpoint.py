@@ -1,6 +1,5 @@
 """Differentiate a solve by replaying its steps: the exact gradient of the discretisation, one state kept per step."""
 
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +8,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from repro.ode.meter import Meter, Stats
-from repro.ode.replay import Step, replay
+from repro.ode.replay import Grid, replay
 from repro.ode.solvers import Solver
 from repro.ode.torchdiffeq_backend import integrate, runge_kutta_tableau
 from repro.types import Scalar, State, Times, Trajectory, VectorField
 
 
 def checkpoint(
-    field: VectorField, y0: State, t: Times, solver: Solver, parameters: tuple[Tensor, ...], stats: Stats
+    field: VectorField, y0: State, t: Times, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
 ) -> Trajectory:
     """Solve, with the exact gradient of the discrete solution for the steps that the solver took.
 
     The forward pass keeps the state at the start of each accepted step (for adaptive_heun and fehlberg2 also the
     derivative that torchdiffeq carries from step to step). The backward pass evaluates the steps once more, last one
-    first, and takes one vector-Jacobian product through each; these evaluations count as backward. Memory: one state per
-    step, and the graph of a single step.
+    first, and takes one vector-Jacobian product through each; these evaluations count as backward. Memory: one state
+    per step, and the graph of a single step.
 
     The sequence of steps is held constant, as in `backprop` with `first_step` given; the two then agree to rounding.
     Without `first_step`, `backprop` also differentiates the estimate of the first step, and differs by about the
@@ -86,47 +85,6 @@ class _Recorder:
             self.derivatives.append(self._meter.last_derivative)
 
 
-class _Grid:
-    """The steps' places in time, as functions of the output times t.
-
-    Adaptive: t_n = t[0] + constant, dt_n constant. Fixed with `step_size`: all nodes move with t[0], the last one is
-    t[-1]. Fixed without: the nodes are t.
-    """
-
-    def __init__(self, solver: Solver, starts: list[Tensor], sizes: list[Tensor], t: Tensor) -> None:
-        self._solver, self._sizes = solver, sizes
-        self._starts = starts
-        self._sign = 1.0 if t[-1] > t[0] else -1.0
-        ends = [self._sign * start for start in torch.stack(starts).tolist()[1:]]
-        self._step_of = [bisect_left(ends, self._sign * time) for time in t.tolist()[1:]]
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def outputs(self, n: int) -> slice:
-        """Return which entries of t lie in step n: after its start, up to its end."""
-        return slice(bisect_left(self._step_of, n) + 1, bisect_right(self._step_of, n) + 1)
-
-    def step(self, n: int, t: Tensor) -> Step:
-        """Return step n, with gradients to t if it requires them."""
-        outputs = t[self.outputs(n)]
-        if self._solver.is_adaptive:
-            start, size = _moves_with(t[0], self._starts[n]), self._sign * self._sizes[n]
-            return Step(start, size, start + size, outputs)
-        start, end = self._node(n, t), self._node(n + 1, t)
-        return Step(start, end - start, end, outputs)
-
-    def _node(self, n: int, t: Tensor) -> Tensor:
-        if n == len(self):
-            return t[-1]
-        return t[n] if self._solver.step_size is None else _moves_with(t[0], self._starts[n])
-
-
-def _moves_with(t: Scalar, value: Scalar) -> Scalar:
-    """Return `value`, with derivative 1 with respect to `t`."""
-    return value + (t - t.detach()) if t.requires_grad else value
-
-
 class _Checkpoint(torch.autograd.Function):
     """y0, t, parameters -> the state at every output time."""
 
@@ -134,17 +92,20 @@ class _Checkpoint(torch.autograd.Function):
     def forward(ctx: Any, problem: _Problem, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
         meter = Meter(problem.solver.max_nfe)
         recorder = _Recorder(meter, problem.carries_derivative) if problem.wanted else None
-        y = integrate(problem.field, y0, t, problem.solver, meter, record=recorder)
+        y = integrate(problem.field, y0, t, problem.solver, meter=meter, record=recorder)
         problem.stats.set_forward(meter)
         if recorder is not None:
             ctx.problem, ctx.n_parameters, ctx.n_steps = problem, len(parameters), len(recorder.states)
-            ctx.grid = _Grid(problem.solver, recorder.starts, recorder.sizes, t)
+            ctx.grid = Grid(problem.solver, recorder.starts, recorder.sizes, t)
             ctx.save_for_backward(t, *parameters, *recorder.states, *recorder.derivatives)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        grad_y: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         t, *saved = ctx.saved_tensors
         parameters, saved = saved[: ctx.n_parameters], saved[ctx.n_parameters :]
         problem, (_, _, wants_t, *_) = ctx.problem, ctx.needs_input_grad
@@ -166,17 +127,17 @@ class _Sweep:
         self.grad_t = torch.zeros_like(t)
         self.grad_parameters = [torch.zeros_like(p) for p in parameters]
 
-    def run(self, grid: _Grid, states: list[Tensor], derivatives: list[Tensor], grad_y: Tensor) -> Tensor:
-        """Return the gradient of y0; `derivatives[n]` is the last stage of step n, where the next step starts with it."""
+    def run(self, grid: Grid, states: list[Tensor], derivatives: list[Tensor], grad_y: Tensor) -> Tensor:
+        """Return the gradient of y0; `derivatives[n]` is step n's last stage, if step n + 1 starts with it."""
         grads: tuple[Tensor | None, Tensor | None] = (None, None)
         for n in reversed(range(len(grid))):
             y = states[n].detach().requires_grad_()
             f = derivatives[n - 1].detach().requires_grad_() if derivatives and n > 0 else None
             results = self._replay(grid, n, y, f)
-            grads = self._pull_back(results, (*grads, grad_y[grid.outputs(n)]), y, f)
+            grads = self._pull_back(results, (grads[0], grads[1], grad_y[grid.outputs(n)]), y, f)
         return grad_y[0] if grads[0] is None else grad_y[0] + grads[0]
 
-    def _replay(self, grid: _Grid, n: int, y: Tensor, f: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _replay(self, grid: Grid, n: int, y: Tensor, f: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             step = grid.step(n, self._t)
             results = replay(self._field, step, y, f, self._tableau)
@@ -206,4 +167,4 @@ class _Sweep:
 def _accumulate(totals: list[Tensor], more: list[Tensor | None]) -> None:
     for total, grad in zip(totals, more, strict=True):
         if grad is not None:
-            total += grad
+            total.add_(grad)

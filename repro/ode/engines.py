@@ -16,7 +16,7 @@ class Engine(Protocol):
     """Solve an initial value problem: `y0` at t[0], outputs [time, *state]."""
 
     def __call__(
-        self, field: VectorField, y0: Tensor, t: Tensor, solver: Solver, meter: Meter, norm: Norm | None = None
+        self, field: VectorField, y0: Tensor, t: Tensor, solver: Solver, *, meter: Meter, norm: Norm | None = None
     ) -> Tensor:
         """Return the state at every output time."""
         ...
@@ -29,7 +29,7 @@ ENGINES: dict[str, Engine] = {
 
 
 def integrate(
-    field: VectorField, y0: Tensor, t: Tensor, solver: Solver, meter: Meter, norm: Norm | None = None
+    field: VectorField, y0: Tensor, t: Tensor, solver: Solver, *, meter: Meter, norm: Norm | None = None
 ) -> Tensor:
     """Solve with the engine that `solver` names."""
-    return ENGINES[solver.engine](field, y0, t, solver, meter, norm)
+    return ENGINES[solver.engine](field, y0, t, solver, meter=meter, norm=norm)

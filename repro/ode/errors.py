@@ -1,4 +1,7 @@
-"""Errors of a solve: what went wrong, at which time, after which steps."""
+"""Errors of a solve: what went wrong, at which time, after which steps.
+
+The names say what happened; "Error" behind each would say nothing more (hence the N818 exceptions).
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -17,14 +17,14 @@ class Gradient(Protocol):
     """Solve an initial value problem in a way that autograd can differentiate."""
 
     def __call__(
-        self, field: VectorField, y0: Tensor, t: Tensor, solver: Solver, parameters: tuple[Tensor, ...], stats: Stats
+        self, field: VectorField, y0: Tensor, t: Tensor, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
     ) -> Tensor:
         """Return the state at every output time, and fill `stats`."""
         ...
 
 
 def backprop(
-    field: VectorField, y0: State, t: Times, solver: Solver, parameters: tuple[Tensor, ...], stats: Stats
+    field: VectorField, y0: State, t: Times, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
 ) -> Trajectory:
     """Solve, with gradients by autograd through every operation of the solver.
 
@@ -44,7 +44,7 @@ def backprop(
         The state at every output time.
     """
     meter = Meter(solver.max_nfe)
-    y = integrate(field, y0, t, solver, meter)
+    y = integrate(field, y0, t, solver, meter=meter)
     stats.set_forward(meter)
     return y
 

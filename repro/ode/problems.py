@@ -94,4 +94,4 @@ PROBLEMS = {
     "logistic": Problem("logistic", _logistic, _rows([0.1], [0.7]), 0.0, 3.0, _logistic_flow),
     "rational": Problem("rational", _rational, _rows([1.0], [0.4]), 0.2, 2.0, _rational_flow),
 }
-"""dy/dt = −y; y A^T; (v, −x); y (1 − y); −2 t y²: the last depends on time."""
+"""Exponential decay, a linear system, a harmonic oscillator, logistic growth; dy/dt = -2 t y² depends on t."""

@@ -1,5 +1,6 @@
 """Evaluate single explicit Runge-Kutta steps as torchdiffeq takes them, from a step's start alone."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.ode.solvers import Solver
 from repro.ode.tableau import Tableau
-from repro.types import Scalar, State, VectorField
+from repro.types import Scalar, State, Times, VectorField
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,18 @@ def replay(
     # An FSAL method's last stage does not enter the result: only dense output needs it.
     n_stages = len(tableau.alpha) - (tableau.is_fsal and len(step.outputs) == 0)
     size = step.size.to(y.dtype)
-    k = _stages(field, step, y, f, tableau, n_stages)
+    k = [field(step.start.to(y.dtype), y) if f is None else f]
+    for alpha, row in zip(tableau.alpha[1:n_stages], tableau.beta[1:n_stages], strict=True):
+        time = step.end if alpha == 1 else step.start + alpha * step.size
+        k.append(field(time.to(y.dtype), _combine(y, size, row, k)))
     y_end = _combine(y, size, tableau.weights, k)
     if tableau.mid is None:
         outputs = [_linear(step, y, y_end, time) for time in step.outputs]
     else:
         y_mid = _combine(y, size, tableau.mid, k) if len(step.outputs) else y
-        outputs = [_quartic(_fraction(step, time).to(y.dtype), size, y, y_mid, y_end, k) for time in step.outputs]
+        coefficients = _quartic((y, y_mid, y_end), size * k[0], size * k[-1])
+        outputs = [_horner(coefficients, _fraction(step, time).to(y.dtype)) for time in step.outputs]
     return y_end, k[-1], torch.stack(outputs) if outputs else y.new_empty(0, *y.shape)
-
-
-def _stages(
-    field: VectorField, step: Step, y: Tensor, f: Tensor | None, tableau: Tableau, n_stages: int
-) -> list[Tensor]:
-    start, size, end = (time.to(y.dtype) for time in (step.start, step.size, step.end))
-    k = [field(start, y) if f is None else f]
-    for alpha, row in zip(tableau.alpha[1:n_stages], tableau.beta[1:n_stages], strict=True):
-        time = end if alpha == 1 else start + alpha * size
-        k.append(field(time, _combine(y, size, row, k)))
-    return k
 
 
 def _combine(y: State, size: Scalar, weights: Sequence[float], k: Sequence[Tensor]) -> State:
@@ -83,10 +78,58 @@ def _linear(step: Step, y0: State, y1: State, time: Scalar) -> State:
     return y1 if time == step.end else y0 + _fraction(step, time).to(y0.dtype) * (y1 - y0)
 
 
-def _quartic(x: Scalar, size: Scalar, y0: State, y_mid: State, y1: State, k: Sequence[Tensor]) -> State:
-    """Evaluate the quartic through y0, y_mid, y1 with slopes k_first, k_last at x in [0, 1]."""
-    f0, f1 = size * k[0], size * k[-1]
-    a = 2 * (f1 - f0) - 8 * (y1 + y0) + 16 * y_mid
-    b = 5 * f0 - 3 * f1 + 18 * y0 + 14 * y1 - 32 * y_mid
-    c = f1 - 4 * f0 - 11 * y0 - 5 * y1 + 16 * y_mid
-    return y0 + x * (f0 + x * (c + x * (b + x * a)))
+def _quartic(y: tuple[State, State, State], d0: State, d1: State) -> list[State]:
+    """Return the coefficients of the quartic through y at 0, 1/2, 1 with slopes d0 at 0 and d1 at 1; constant first."""
+    y0, y_mid, y1 = y
+    a = 2 * (d1 - d0) - 8 * (y1 + y0) + 16 * y_mid
+    b = 5 * d0 - 3 * d1 + 18 * y0 + 14 * y1 - 32 * y_mid
+    c = d1 - 4 * d0 - 11 * y0 - 5 * y1 + 16 * y_mid
+    return [y0, d0, c, b, a]
+
+
+def _horner(coefficients: list[State], x: Scalar) -> State:
+    value = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        value = coefficient + x * value
+    return value
+
+
+class Grid:
+    """The steps' places in time, as functions of the output times t.
+
+    Adaptive: t_n = t[0] + constant, dt_n constant. Fixed with `step_size`: all nodes move with t[0], the last one is
+    t[-1]. Fixed without: the nodes are t.
+    """
+
+    def __init__(self, solver: Solver, starts: list[Tensor], sizes: list[Tensor], t: Times) -> None:
+        self._solver, self._sizes = solver, sizes
+        self._starts = starts
+        self._sign = 1.0 if t[-1] > t[0] else -1.0
+        ends = [self._sign * start for start in torch.stack(starts).tolist()[1:]]
+        self._step_of = [bisect_left(ends, self._sign * time) for time in t.tolist()[1:]]
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def outputs(self, n: int) -> slice:
+        """Return which entries of t lie in step n: after its start, up to its end."""
+        return slice(bisect_left(self._step_of, n) + 1, bisect_right(self._step_of, n) + 1)
+
+    def step(self, n: int, t: Times) -> Step:
+        """Return step n, with gradients to t if it requires them."""
+        outputs = t[self.outputs(n)]
+        if self._solver.is_adaptive:
+            start, size = _moves_with(t[0], self._starts[n]), self._sign * self._sizes[n]
+            return Step(start, size, start + size, outputs)
+        start, end = self._node(n, t), self._node(n + 1, t)
+        return Step(start, end - start, end, outputs)
+
+    def _node(self, n: int, t: Times) -> Scalar:
+        if n == len(self):
+            return t[-1]
+        return t[n] if self._solver.step_size is None else _moves_with(t[0], self._starts[n])
+
+
+def _moves_with(t: Scalar, value: Scalar) -> Scalar:
+    """Return `value`, with derivative 1 with respect to `t`."""
+    return value + (t - t.detach()) if t.requires_grad else value

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import torch
 from scipy.integrate import ode
+from scipy.integrate._ode import vode
 from torch import Tensor
 
 from repro.ode.errors import NonFiniteState, SolveError, StepSizeUnderflow
@@ -32,6 +33,7 @@ def integrate(
     y0: State,
     t: Times,
     solver: Solver,
+    *,
     meter: Meter,
     norm: object = None,
 ) -> Trajectory:
@@ -70,7 +72,7 @@ def integrate(
     outputs = [y0.detach()]
     for time in t[1:].tolist():
         outputs.append(call.to_tensor(_advance(integrator, time, call, meter)))
-        meter.n_accepted = n_before + int(integrator._integrator.iwork[_N_STEPS])
+        meter.n_accepted = n_before + int(_work(integrator).iwork[_N_STEPS])
     return torch.stack(outputs)
 
 
@@ -107,9 +109,15 @@ class _Field:
 
 
 def _vode(call: _Field, y0: Tensor, t0: float, solver: Solver) -> ode:
-    settings = {"method": "adams", "with_jacobian": False, "nsteps": _NO_LIMIT}
-    tolerances = {"rtol": solver.rtol, "atol": solver.atol, "first_step": solver.first_step or 0.0}
-    integrator = ode(call).set_integrator("vode", **settings, **tolerances)
+    integrator = ode(call).set_integrator(
+        "vode",
+        method="adams",
+        with_jacobian=False,
+        nsteps=_NO_LIMIT,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        first_step=solver.first_step or 0.0,
+    )
     start = y0.detach().reshape(-1).to("cpu", torch.float64).numpy()
     return integrator.set_initial_value(start, t0)
 
@@ -125,7 +133,12 @@ def _advance(integrator: ode, time: float, call: _Field, meter: Meter) -> np.nda
     return y
 
 
+def _work(integrator: ode) -> vode:
+    # SciPy offers no public way to VODE's statistics.
+    return integrator._integrator  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _failure(integrator: ode, meter: Meter) -> SolveError:
-    code, work = integrator.get_return_code(), integrator._integrator.rwork
+    code, work = integrator.get_return_code(), _work(integrator).rwork
     where = f" at t = {work[_TIME]:.6g}, dt = {work[_LAST_DT]:.3g}"
     return meter.error(StepSizeUnderflow, _FAILURES.get(code, f"VODE failed with code {code}") + where)

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from repro.ode.errors import UnsupportedCombination
 from repro.ode.gradients import GRADIENTS, supported
 from repro.ode.meter import Stats
 from repro.ode.solvers import SOLVERS, Solver
-from repro.types import State, Times, VectorField
+from repro.types import State, Times, Trajectory, VectorField
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Solution:
         stats: What it cost; `backward()` fills the backward part.
     """
 
-    y: Float[Tensor, "time *state"]
+    y: Trajectory
     stats: Stats
 
 
@@ -60,7 +59,7 @@ def solve(
     if reason is not None:
         raise UnsupportedCombination(reason)
     stats = Stats()
-    y = GRADIENTS[gradient](field, y0, t, solver, _parameters(field, parameters), stats)
+    y = GRADIENTS[gradient](field, y0, t, solver, parameters=_parameters(field, parameters), stats=stats)
     return Solution(y, stats)
 
 

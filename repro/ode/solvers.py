@@ -28,7 +28,8 @@ ORDERS = {
     "adams": None,
 }
 """Order p of each method: the global error is O(dt^p). The torchdiffeq Adams methods start with Runge-Kutta steps of
-order 4, which limits them whatever order their later steps reach. None: VODE varies its order from 1 to 12."""
+order 4, which limits implicit_adams whatever order its later steps reach; explicit_adams is held at order 4, because at
+torchdiffeq's default, order 11, it is unstable at any useful step. None: VODE varies its order from 1 to 12."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _check_name(argument: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{argument} must be one of: {_listed(allowed)}; got {value!r}")
 
 
-def _check_positive(argument: str, value: float | None) -> None:
+def _check_positive(argument: str, value: float | int | None) -> None:
     # `not value > 0` also catches NaN.
     if value is not None and not value > 0:
         raise ValueError(f"{argument} must be > 0; got {value}")

@@ -27,7 +27,10 @@ from repro.data import DATASETS, Labelled
 from repro.experiment import Context, Experiment
 from repro.metrics import count_errors, error_percent, nll_nats
 from repro.nets.odenet import Downsampling, mlp, ode_block_of, ode_net, residual_net
-from repro.ode import Solver
+from repro.ode import Solver, supported
+from repro.papers.neural_ode.claims import TABLE1_CLAIMS
+from repro.papers.neural_ode.deviations import MNIST
+from repro.papers.neural_ode.tables import table1
 from repro.results import Row
 from repro.training import Training, fit, seeded_streams
 
@@ -63,6 +66,10 @@ class Config(experiment.Config):
     """Use so many training images only (smoke tier)."""
     evaluation_limit: int | None = None
     """Evaluate on so many images only (smoke tier)."""
+
+    def __post_init__(self) -> None:
+        if reason := supported(self.solver, self.gradient):
+            raise ValueError(reason)
 
 
 class Images:
@@ -232,4 +239,7 @@ EXPERIMENT = Experiment(
     smoke_cells=("mlp", "resnet", "rknet", "odenet", "one_block", "no_block"),
     measure=measure,
     evaluate=evaluate,
+    tables={"table1_mnist": table1},
+    claims=TABLE1_CLAIMS,
+    deviations=MNIST,
 )

@@ -1,0 +1,60 @@
+# `make` alone explains the targets. Every recipe is a thin wrapper around one command that you can type yourself.
+.DEFAULT_GOAL := help
+SHELL := bash
+TIER ?= smoke
+DEVICE ?= auto
+SEEDS ?= 0
+VENV := .venv
+# `make PYTHON=/path/to/python …` uses an environment of yours and installs nothing.
+ifeq ($(origin PYTHON), undefined)
+  PYTHON := $(VENV)/bin/python
+  READY := $(VENV)/.ready
+endif
+export PYTHONPATH := $(CURDIR)
+RUN := $(PYTHON) -m repro run
+OPTIONS := --tier $(TIER) --device $(DEVICE) --seed $(SEEDS)
+
+.PHONY: help setup test check reproduce reproduce-odenet report bench clean
+
+help: ## explain the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  variables: TIER=smoke|small|paper (now $(TIER))  DEVICE=auto|cpu|cuda (now $(DEVICE))  SEEDS=\"0 1 2\"  PYTHON=…"
+
+setup: $(READY) ## create .venv with the pinned versions (once)
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	python3 -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version.split()[0]'
+	python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+reproduce: $(READY) ## run the tier of every artefact, rebuild tables and figures
+	$(RUN) '*' $(OPTIONS)
+	$(PYTHON) -m repro report --local
+
+reproduce-odenet: $(READY) ## Neural ODE: Table 1 and Figure 3 (ODE-Net on MNIST)
+	$(RUN) neural_ode/table1_mnist $(OPTIONS)
+	$(RUN) neural_ode/table1_cost $(OPTIONS)
+	$(RUN) neural_ode/fig3_solver_stats $(OPTIONS)
+	$(PYTHON) -m repro report --local
+
+report: $(READY) ## rebuild tables, figures and the README's generated part from the published runs
+	$(PYTHON) -m repro report
+
+bench: $(READY) ## time training steps against torchdiffeq, and count saved bytes
+	$(PYTHON) -m pytest benchmarks -o addopts="-q -p no:cacheprovider" -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=results/local/benchmarks.json
+
+test: $(READY) ## the default tests, under five minutes on two cores
+	$(PYTHON) -m pytest
+
+check: $(READY) ## lint, types, layers, and whether generated files are up to date
+	$(PYTHON) -m ruff check repro tests benchmarks
+	$(PYTHON) -m ruff format --check repro tests benchmarks
+	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+	$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+	$(PYTHON) -m repro report --check
+
+clean: ## delete this machine's own runs (results/local) and caches, not the published ones
+	rm -rf results/local .ruff_cache .import_linter_cache

@@ -1,0 +1,119 @@
+"""Puts all generated files together, and compares them with what is there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from repro import plotting
+from repro.experiment import TIERS, Tier
+from repro.papers import EXPERIMENTS
+from repro.published import load_published
+from repro.report import ledger, pages
+from repro.report.comparison import comparison, one_tier
+from repro.results import load
+
+PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
+"""Tiers whose numbers mean something; smoke runs are shown on the machine that made them only."""
+
+Tables = dict[str, tuple[str, pd.DataFrame]]
+"""Title and content of each laid-out table, by its file's name."""
+
+
+def build(results: Path, *, local: bool, write: bool) -> list[Path]:
+    """Regenerate everything that is generated.
+
+    Args:
+        results: the results/ folder.
+        local: instead make the same of this machine's own runs, in results/local/, beside the published numbers; it
+            leaves tracked files alone.
+        write: whether to write; otherwise only compare.
+
+    Returns:
+        The files that changed or would change, those that nothing generates any more included.
+    """
+    files = dict(_local(results) if local else _published(results))
+    target = results / "local" if local else results
+    stale = [path for part in ("tables", "figures") for path in (target / part).glob("*") if path not in files]
+    changed = _changed(files)
+    if write:
+        for path in changed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files[path])
+        for path in stale:
+            path.unlink()
+    return changed + stale
+
+
+def valid_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose settings are those of a cell in a tier today; ablations and overridden runs stay out."""
+    known = {
+        (name, cell, tier, experiment.digest(experiment.config(cell, tier)))
+        for name, experiment in EXPERIMENTS.items()
+        for cell in experiment.cells
+        for tier in TIERS
+    }
+    keys = zip(rows["experiment"], rows["cell"], rows["tier"], rows["digest"], strict=True)
+    return rows[pd.Series([key in known for key in keys], index=rows.index, dtype=bool)]
+
+
+def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
+    rows = valid_runs(load(results / "runs"))
+    table = comparison(load_published(results / "published.csv"), rows, None)
+    claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)))
+    tables = _laid_out(rows, PUBLISHED_TIERS, "")
+    yield from _files(results, rows, PUBLISHED_TIERS, table, claims, tables)
+    deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
+    yield results / "tables" / "deviations.md", deviations.encode()
+    readme = results.parent / "README.md"
+    if readme.exists():
+        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows).encode()
+
+
+def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
+    rows, own = valid_runs(load(results / "runs")), valid_runs(load(results / "local"))
+    table = comparison(load_published(results / "published.csv"), rows, own)
+    claims = ledger.ledger(own, tuple(reversed(TIERS)))
+    yield from _files(results / "local", own, TIERS, table, claims, _laid_out(own, TIERS, " (this machine)"))
+
+
+def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Tables:
+    tables: Tables = {}
+    for name, experiment in EXPERIMENTS.items():
+        chosen, tier = one_tier(rows, name, tiers)
+        if tier is not None:
+            title = f"{experiment.artefact}, tier `{tier}`{suffix}"
+            tables |= {file: (title, make(chosen)) for file, make in experiment.tables.items()}
+    return tables
+
+
+def _files(
+    target: Path,
+    rows: pd.DataFrame,
+    tiers: tuple[Tier, ...],
+    table: pd.DataFrame,
+    claims: pd.DataFrame,
+    tables: Tables,
+) -> Iterator[tuple[Path, bytes]]:
+    everything = {"comparison": ("Every published number beside ours", table), **tables}
+    for file, (title, content) in everything.items():
+        yield target / "tables" / f"{file}.md", pages.markdown(title, content).encode()
+        yield target / "tables" / f"{file}.csv", content.to_csv(index=False, lineterminator="\n").encode()
+    yield target / "tables" / "claims.md", pages.markdown("Do the papers' claims hold?", claims).encode()
+    for name, experiment in EXPERIMENTS.items():
+        chosen, tier = one_tier(rows, name, tiers)
+        for file, draw in experiment.draw.items() if tier is not None else ():
+            figure = draw(chosen)
+            yield target / "figures" / f"{file}.svg", plotting.svg_bytes(figure)
+            yield target / "figures" / f"{file}.png", plotting.png_bytes(figure)
+
+
+def _changed(files: dict[Path, bytes]) -> list[Path]:
+    """The files that are not as generated; a PNG follows its SVG, since its bytes depend on the image library."""
+    text = [path for path, content in files.items() if path.suffix != ".png" and _differs(path, content)]
+    images = [path for path in files if path.suffix == ".png"]
+    return text + [path for path in images if path.with_suffix(".svg") in text or not path.exists()]
+
+
+def _differs(path: Path, content: bytes) -> bool:
+    return not path.exists() or path.read_bytes() != content

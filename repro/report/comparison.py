@@ -1,0 +1,100 @@
+"""Every published number beside ours, with the verdict of the rule in `repro.verdicts`."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from repro.papers import EXPERIMENTS
+from repro.published import Published
+from repro.results import final_values
+from repro.verdicts import verdict
+
+SCALES = {("parameters", "M"): 1e-6}
+"""(unit in rows.csv, published unit) -> factor, where the two differ."""
+
+DETERMINISTIC = frozenset({"parameters"})
+"""Metrics without noise, comparable in any tier."""
+
+
+def one_tier(rows: pd.DataFrame, experiment: str, tiers: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
+    """The rows of all experiments in the highest of `tiers` in which this experiment was run."""
+    present = set(rows.loc[rows["experiment"] == experiment, "tier"])
+    tier = next((tier for tier in reversed(tiers) if tier in present), None)
+    return rows[rows["tier"] == tier], tier
+
+
+def comparison(published: Sequence[Published], rows: pd.DataFrame, own: pd.DataFrame | None) -> pd.DataFrame:
+    """One line per published number.
+
+    Args:
+        published: the papers' numbers.
+        rows: published runs of ours.
+        own: this machine's runs, for a column of their own.
+    """
+    lines = []
+    for number in published:
+        line = _compare(number, rows, ("small", "paper"))
+        if own is not None:
+            mine = _compare(number, own, ("smoke", "small", "paper"))
+            line["this machine"] = f"{mine['ours']} ({mine['tier']})" if mine["tier"] else "not run"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, str]:
+    chosen, tier = one_tier(rows[rows["cell"] == number.cell], number.experiment, tiers)
+    ours = _ours(number, chosen)
+    result = verdict(number, ours, tier=tier or "", deterministic=number.metric in DETERMINISTIC)
+    return {
+        "artefact": number.source,
+        "cell": number.cell,
+        "metric": number.metric,
+        "method": number.method,
+        "paper": _printed(number),
+        "unit": number.unit,
+        "ours": _summary(ours, number),
+        "tier": tier if tier and ours else "",
+        "runs": _runs(chosen, number),
+        "verdict": _cited(number) or result.status,
+        "note": number.note,
+    }
+
+
+def _printed(number: Published) -> str:
+    if not number.printed:
+        return number.note.split(";")[0]
+    return f"{number.printed} ± {number.printed_spread}" if number.printed_spread else number.printed
+
+
+def _cited(number: Published) -> str:
+    """A baseline that the suite quotes and does not rerun."""
+    experiment = EXPERIMENTS.get(number.experiment)
+    other = experiment is not None and experiment.method not in (None, number.method)
+    return "cited, not rerun" if other else ""
+
+
+def _ours(number: Published, rows: pd.DataFrame) -> list[float]:
+    if _cited(number):
+        return []
+    values = final_values(rows, number.experiment, number.cell, number.metric)
+    of_metric = rows[(rows["experiment"] == number.experiment) & (rows["metric"] == number.metric)]
+    unit = of_metric["unit"].iloc[0] if len(of_metric) else number.unit
+    values = [value * SCALES.get((unit, number.unit), 1.0) for value in values]
+    return values[:1] if number.metric in DETERMINISTIC else values
+
+
+def _summary(values: list[float], number: Published) -> str:
+    if not values:
+        return "-"
+    digits = len(number.printed.partition(".")[2]) + 1 if number.printed else 3
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{spread}"
+
+
+def _runs(rows: pd.DataFrame, number: Published) -> str:
+    """How many seeds there are and how they ended: a failed run is counted, never averaged, never hidden."""
+    runs = rows[rows["experiment"] == number.experiment].drop_duplicates("run")
+    counts = runs["status"].value_counts()
+    failed = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
+    return "; ".join([f"{counts.get('ok', 0)} of {len(runs)} seeds", *failed]) if len(runs) else ""

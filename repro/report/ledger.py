@@ -1,0 +1,57 @@
+"""The claims ledger: each testable sentence of the papers with verdict and evidence; and the table of deviations."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from repro.experiment import Claim, Judgement
+from repro.papers import EXPERIMENTS
+
+
+def ledger(rows: pd.DataFrame, tiers: Sequence[str]) -> pd.DataFrame:
+    """One line per claim, judged in the highest tier that has the runs it needs.
+
+    Args:
+        rows: published runs.
+        tiers: highest first.
+    """
+    claims = [claim for experiment in EXPERIMENTS.values() for claim in experiment.claims]
+    return pd.DataFrame([_line(claim, rows, tiers) for claim in claims])
+
+
+def _line(claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, str]:
+    judgement, tier = judge(claim, rows, tiers)
+    return {
+        "claim": claim.statement,
+        "source": claim.source,
+        "verdict": judgement.verdict,
+        "tier": tier,
+        "evidence": judgement.evidence,
+        "id": claim.id,
+    }
+
+
+def judge(claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> tuple[Judgement, str]:
+    """Judge a claim tier by tier until one has its runs."""
+    for tier in tiers:
+        judgement = claim.check(rows[rows["tier"] == tier])
+        if judgement.verdict != "not attempted":
+            return judgement, tier
+    return claim.check(rows[:0]), ""
+
+
+def deviations() -> pd.DataFrame:
+    """Every point in which a paper, its public code and this suite differ."""
+    return pd.DataFrame(
+        [
+            {
+                "artefact": experiment.artefact,
+                "subject": deviation.subject,
+                "as published": deviation.published,
+                "as released": deviation.released,
+                "as we run it": deviation.ours,
+            }
+            for experiment in EXPERIMENTS.values()
+            for deviation in experiment.deviations
+        ]
+    )

@@ -1,0 +1,267 @@
+"""The door: what each command prints and returns; fast paths in this process, the rest in real ones."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from repro.checkpoint import load_tensors, save_tensors
+from repro.papers import EXPERIMENTS
+from repro.results import results_root
+
+SMALL = ["--epochs", "1", "--train-limit", "256", "--evaluation-limit", "100"]
+MLP = ["run", "neural_ode/table1_mnist", "mlp", *SMALL]
+
+
+def folders():
+    return sorted(path.parent for path in results_root().glob("*/*/*/*/*/run.json"))
+
+
+# --- commands that look ----------------------------------------------------------------------------------------------
+
+
+def test_list_names_every_experiment_and_cell(call):
+    code, out, _ = call("list")
+    assert code == 0
+    for name, experiment in EXPERIMENTS.items():
+        assert f"{name}  ({experiment.artefact})" in out
+        assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} >= set(experiment.cells)
+
+
+def test_list_counts_runs(call):
+    call(*MLP)
+    call(*MLP, "--seed", "1")
+    call(*MLP, "--publish")
+    line = next(line for line in call("list")[1].splitlines() if re.match(r"  mlp\s", line))
+    assert "2 ok smoke (local)" in line
+    assert "1 ok smoke (published)" in line
+
+
+def test_data_says_what_is_sound_and_what_is_not(call, tmp_path, monkeypatch):
+    code, out, _ = call("data")
+    assert code == 0
+    assert len(out.splitlines()) >= 4
+    assert all(line.startswith("ok ") for line in out.splitlines())
+    bad = tmp_path / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"no labels")
+    monkeypatch.setenv("REPRO_DATA", str(tmp_path / "data"))
+    code, out, _ = call("data")
+    assert code == 1
+    assert [line.split()[2] for line in out.splitlines() if line.startswith("corrupt")] == ["mnist/" + bad.name]
+
+
+def test_doctor_finds_this_machine_fit_and_corrupt_data_unfit(call, tmp_path, monkeypatch):
+    results_root().mkdir()
+    code, out, _ = call("doctor")
+    assert code == (1 if "BAD" in out else 0)
+    judged = {line[4:].split()[0]: line.startswith("ok") for line in out.splitlines()}
+    assert judged["data"]
+    assert judged["results"]
+    assert judged["versions"]
+    assert torch.__version__ in out
+    bad = tmp_path / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"no labels")
+    monkeypatch.setenv("REPRO_DATA", str(tmp_path / "data"))
+    code, out, _ = call("doctor")
+    assert code == 1
+    assert "BAD data      missing or corrupt: mnist/t10k-labels-idx1-ubyte.gz" in out
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_agrees_until_the_weights_are_altered(call):
+    call(*MLP)
+    (folder,) = folders()
+    code, out, _ = call("evaluate", folder)
+    assert (code, out.splitlines()[-1]) == (0, "agrees with the record")
+    weights = folder / "model.safetensors"
+    tensors, values = load_tensors(weights)
+    for altered in ({k: v * 0.5 for k, v in tensors.items()}, {k: v * float("nan") for k, v in tensors.items()}):
+        save_tensors(weights, altered, values)
+        code, out, _ = call("evaluate", folder)
+        assert code == 1
+        assert out.splitlines()[-1].startswith("differs from the record: ")
+        assert "test_nll" in out.splitlines()[-1]
+
+
+def test_evaluate_rebuilds_overridden_settings(call):
+    limited = ["--epochs", "1", "--train-limit", "128", "--evaluation-limit", "4", "--solver.rtol", "0.01"]
+    call("run", "neural_ode/table1_mnist", "odenet", *limited)
+    code, out, _ = call("evaluate", folders()[0])
+    assert (code, out.splitlines()[-1]) == (0, "agrees with the record")
+    assert "test_error_tight" in out
+
+
+def test_evaluate_says_in_one_line_what_is_wrong(call, tmp_path):
+    code, _, err = call("evaluate", tmp_path)
+    assert (code, err) == (1, f"error: {tmp_path} is no run's folder: there is no run.json in it\n")
+    call(*MLP)
+    weights = folders()[0] / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    code, _, err = call("evaluate", folders()[0])
+    assert code == 1
+    assert err.startswith(f"error: {weights} is damaged")
+    assert err.count("\n") == 1
+    weights.unlink()
+    code, _, err = call("evaluate", folders()[0])
+    assert (code, err) == (1, f"error: {folders()[0]} holds no weights to evaluate\n")
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["neural_ode/table9"], "error: no experiment 'neural_ode/table9'; there are: neural_ode/table1_mnist"),
+        (["neural_ode/table1_mnist", "resnt"], "error: no cell 'resnt' in Neural ODE, Table 1; there are: mlp, resnet"),
+    ],
+)
+def test_what_is_unknown_is_answered_with_what_there_is(call, words, line):
+    code, out, err = call("run", *words)
+    assert code == 1
+    assert out == ""
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_cuda_without_cuda(call, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, _, err = call(*MLP, "--device", "cuda")
+    assert (code, err) == (1, "error: --device cuda: torch sees no CUDA device here; use --device cpu\n")
+    assert folders() == []
+
+
+def test_done_then_skipped_then_forced(call):
+    for words, said in (([], "done (finished)"), ([], "skipped (finished before;"), (["--force"], "done (finished)")):
+        code, _, err = call(*MLP, *words)
+        assert code == 0
+        assert f"neural_ode/table1_mnist mlp seed 0: {said}" in err.splitlines()[-1]
+    assert len(folders()) == 1
+
+
+def test_an_override_is_another_run(call):
+    call(*MLP)
+    call(*MLP, "--solver.rtol", "1e-6")
+    call(*MLP, "--solver.rtol", "1e-6", "--seed", "3")
+    infos = [json.loads((folder / "run.json").read_text()) for folder in folders()]
+    assert sorted((info["config"]["solver"]["rtol"], info["seed"]) for info in infos) == [
+        (1e-6, 0), (1e-6, 3), (1e-3, 0)]  # fmt: skip
+    assert len({info["digest"] for info in infos}) == 2
+
+
+def test_paused_by_the_budget_is_75_and_goes_on(call):
+    code, _, err = call(*MLP, "--max-minutes", "0")
+    assert code == 75
+    assert "paused (--max-minutes 0 reached; the same command goes on from here)" in err
+    assert folders() == []
+    assert call(*MLP)[0] == 0
+    assert len(json.loads((folders()[0] / "run.json").read_text())["resumed"]) == 1
+
+
+def test_missing_weights_are_one_line_with_the_command(call):
+    code, _, err = call("run", "neural_ode/fig3_solver_stats", "dopri5", "--seed", "4")
+    assert code == 1
+    assert "first `python -m repro run neural_ode/table1_mnist odenet --tier smoke --seed 4`" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["fly"], ["list", "--rtol", "1"], ["run"], ["run", "neural_ode/table1_mnist", "mlp", "--tier", "huge"],
+     [*MLP, "--no-such-setting", "1"], [*MLP, "--solver.rtol", "-1"], [*MLP, "--gradient", "magic"]],
+)  # fmt: skip
+def test_wrong_usage_is_2(call, words):
+    assert call(*words)[0] == 2
+    assert folders() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--help"], ["list", "run", "report", "evaluate", "data", "doctor"]),
+        (["run", "--help"], ["--tier", "--publish", "--max-minutes"]),
+        (["run", "neural_ode/table1_mnist", "mlp", "--help"], ["--tier", "--solver.rtol", "--epochs"]),
+        (["run", "neural_ode/table1_mnist", "-h"], ["--tier", "--solver.rtol", "--epochs"]),
+        (["evaluate", "--help"], ["--device"]),
+    ],
+)
+def test_help(call, words, shown):
+    code, out, _ = call(*words)
+    assert code == 0
+    assert all(word in out for word in shown)
+    assert folders() == []
+
+
+# --- several cells: real processes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_pattern_runs_one_process_per_cell(cli):
+    done = cli("run", "neural_ode/table1_m*", "ml[p]", "--seed", "0", "1", "--threads", "1", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 cells done" in done.stderr
+    infos = [json.loads((folder / "run.json").read_text()) for folder in cli.runs]
+    assert [info["seed"] for info in infos] == [0, 1]
+    assert len({info["digest"] for info in infos}) == 1
+    for info in infos:
+        assert info["threads"] == 1
+        assert info["command"].startswith(
+            f"python -m repro run neural_ode/table1_mnist mlp --tier smoke --seed {info['seed']}"
+        )
+
+
+def test_exit_codes_of_several_cells(monkeypatch, call):
+    """Interrupted ends the rest; a failure counts more than a pause; a child killed by a signal has failed."""
+    real = subprocess.Popen
+    started = []
+
+    def ends_with(*codes):
+        remaining = iter(codes)
+
+        def start(command):
+            started.append(command)
+            return real([sys.executable, "-Sc", f"import os; {next(remaining)}"])
+
+        monkeypatch.setattr(subprocess, "Popen", start)
+
+    cases = [
+        (["os._exit(0)", "os._exit(0)", "os._exit(0)"], 0, 3),
+        (["os._exit(75)", "os._exit(1)", "os._exit(0)"], 1, 3),
+        (["os._exit(0)", "os._exit(75)", "os._exit(0)"], 75, 3),
+        (["os._exit(0)", "os.kill(os.getpid(), 9)", "os._exit(0)"], 1, 3),
+        (["os._exit(1)", "os._exit(130)", "os._exit(0)"], 130, 2),
+    ]
+    for codes, expected, number in cases:
+        started.clear()
+        ends_with(*codes)
+        code, _, err = call("run", "neural_ode/table1_mnist", "mlp", "--seed", "0", "1", "2")
+        assert (code, len(started)) == (expected, number)
+        assert f"{codes.count('os._exit(0)') - (3 - number)} of 3 cells done" in err
+
+
+IMPORTS = """
+import time
+start = time.process_time()
+import repro
+bare = time.process_time() - start
+import torch
+start = time.process_time()
+import repro.ode
+print(bare, time.process_time() - start)
+"""
+
+
+def test_importing_the_package_costs_little_more_than_torch():
+    out = subprocess.check_output([sys.executable, "-c", IMPORTS], env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True)
+    bare, ode = map(float, out.split())  # processor time, not the clock's
+    assert bare < 0.3
+    assert ode < 1.0

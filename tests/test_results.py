@@ -1,0 +1,206 @@
+"""Run records: numbers keep every bit, tables are tidy, and provenance tells nothing of a person or a place."""
+
+import getpass
+import json
+import math
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from repro import results
+from repro.results import COLUMNS, Row, load, read_rows, write_rows
+
+CPU = torch.device("cpu")
+ODD = [
+    0.1,
+    -0.0,
+    5e-324,
+    2.2250738585072014e-308,
+    1.7976931348623157e308,
+    1 / 3,
+    math.inf,
+    -math.inf,
+    2**53 + 1,
+    -1e-300,
+]
+
+
+def bits(value):
+    return struct.pack("<d", value)
+
+
+def random_floats(n):
+    """Any 64 bits that are no NaN."""
+    raw = np.random.default_rng(0).integers(0, 2**64, n, dtype=np.uint64).view(np.float64)
+    return raw[~np.isnan(raw)].tolist()
+
+
+def test_rows_come_back_bit_for_bit(tmp_path):
+    values = [*ODD, *random_floats(2000)]
+    rows = [Row(f"m{i % 7}", value, "s, or, 'so'", None if i % 3 else i) for i, value in enumerate(values)]
+    write_rows(tmp_path / "rows.csv", rows)
+    back = read_rows(tmp_path / "rows.csv")
+    assert [bits(row.value) for row in back] == [bits(value) for value in values]
+    assert [(row.metric, row.unit, row.step) for row in back] == [(row.metric, row.unit, row.step) for row in rows]
+
+
+def test_nan_and_step_zero_come_back(tmp_path):
+    write_rows(tmp_path / "rows.csv", [Row("a", math.nan, "%", 0), Row("a", torch.tensor(1.5).item(), "%")])
+    first, second = read_rows(tmp_path / "rows.csv")
+    assert math.isnan(first.value)
+    assert first.step == 0
+    assert second == Row("a", 1.5, "%", None)
+
+
+@pytest.mark.parametrize("text", ["", "metric,value\n", "metric,value,step,unit\na,1,2,%\n"])
+def test_another_header_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"rows\.csv: expected the header metric,value,unit,step"):
+        read_rows(path)
+
+
+def make_run(root, name, rows, **info):
+    folder = root / name
+    folder.mkdir(parents=True)
+    write_rows(folder / "rows.csv", rows)
+    keys = {"experiment": "a/b", "cell": "c", "tier": "smoke", "seed": 0, "machine": "m", "digest": "d", "status": "ok"}
+    (folder / "run.json").write_text(json.dumps(keys | info))
+
+
+def test_load_is_one_tidy_line_per_row(tmp_path):
+    local, runs = tmp_path / "local", tmp_path / "runs"
+    make_run(local, "a/b/c-d/m-seed0", [Row("x", 1.0, "s", 3), Row("y", 2.0, "%")])
+    make_run(runs, "a/b/c-d/m-seed1", [Row("y", 3.0, "%")], seed=1, status="diverged")
+    table = load(runs, local)
+    context = ["experiment", "cell", "tier", "seed", "machine", "digest", "status", "source", "run"]
+    assert list(table.columns) == list(load(tmp_path / "none").columns) == [*context, *COLUMNS]
+    assert table["source"].tolist() == ["runs", "local", "local"]
+    assert table["run"].tolist() == ["a/b/c-d/m-seed1", "a/b/c-d/m-seed0", "a/b/c-d/m-seed0"]
+    assert table["status"].tolist() == ["diverged", "ok", "ok"]
+    assert table["value"].tolist() == [3.0, 1.0, 2.0]
+    assert table["step"].isna().tolist() == [True, False, True]
+    assert table["step"].dtype == np.float64, "final rows alone must not turn the column into objects"
+
+
+def test_a_run_without_rows_still_counts_as_a_run(tmp_path):
+    make_run(tmp_path, "a/b/c-d/m-seed0", [], status="diverged")
+    table = load(tmp_path)
+    assert table["status"].tolist() == ["diverged"]
+    assert table["metric"].tolist() == ["none"]
+
+
+@pytest.mark.parametrize("leftover", [".m-seed0.partial", ".m-seed0.old"])
+def test_what_a_killed_process_left_half_moved_is_no_run(tmp_path, leftover):
+    make_run(tmp_path, f"a/b/c-d/{leftover}", [Row("y", 1.0, "%")])
+    assert load(tmp_path).empty
+
+
+def test_final_values_and_curves_take_successful_runs_only(tmp_path):
+    for seed, value, status in ((1, 4.0, "ok"), (0, 2.0, "ok"), (2, 9.0, "diverged")):
+        rows = [Row("e", value, "%", 1), Row("e", value / 2, "%", 2), Row("e", value, "%")]
+        make_run(tmp_path, f"a/b/c-d/m-seed{seed}", rows, seed=seed, status=status)
+    table = load(tmp_path)
+    assert results.final_values(table, "a/b", "c", "e") == [2.0, 4.0]
+    assert results.curve(table, "a/b", "c")["e"].to_dict() == {1.0: 3.0, 2.0: 1.5}
+    assert results.curve(table, "a/b", "other").empty
+
+
+# --- provenance ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A small repository that stands for the package's own."""
+    top = tmp_path / "checkout"
+    (top / "repro").mkdir(parents=True)
+    (top / "repro" / "results.py").write_text("one\n")
+    (top / "results").mkdir()
+    (top / "results" / "published.csv").write_text("x\n")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=top, check=True, capture_output=True)
+    monkeypatch.setattr(results, "__file__", str(top / "repro" / "results.py"))
+    return top
+
+
+def test_git_state_counts_changes_outside_results_only(checkout):
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)
+    assert results.git_state() == {"commit": commit.stdout.strip(), "dirty": False}
+    (checkout / "results" / "published.csv").write_text("changed\n")
+    (checkout / "results" / "new.csv").write_text("new\n")
+    assert results.git_state()["dirty"] is False
+    (checkout / "repro" / "results.py").write_text("two\n")
+    assert results.git_state()["dirty"] is True
+
+
+def test_an_installed_package_does_not_take_the_commit_of_somebody_elses_repository(checkout, monkeypatch):
+    inside = checkout / ".venv" / "repro"
+    inside.mkdir(parents=True)
+    monkeypatch.setattr(results, "__file__", str(inside / "results.py"))
+    assert results.git_state() == {"commit": None, "dirty": None}
+
+
+def test_without_git_there_is_no_commit(checkout, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert results.git_state() == {"commit": None, "dirty": None}
+
+
+def test_results_root_is_the_checkouts_or_the_current_folders(checkout, monkeypatch, tmp_path):
+    assert results.results_root() == tmp_path / "results"  # $REPRO_RESULTS
+    monkeypatch.delenv("REPRO_RESULTS")
+    assert results.results_root() == checkout / "results"
+    (checkout / "results" / "published.csv").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert results.results_root() == tmp_path / "results"
+
+
+def test_machine_slug_names_the_processor_and_no_host():
+    slug = results.machine_slug(CPU)
+    assert slug.endswith("-cores")
+    assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert platform.node().lower() not in slug
+
+
+@pytest.mark.parametrize(
+    ("cpu", "slug"),
+    [
+        ("Intel(R) Xeon(R) Platinum 8488C CPU @ 2.40GHz", "intel-xeon-platinum-8488c-8-cores"),
+        ("AMD EPYC 7B13", "amd-epyc-7b13-8-cores"),
+    ],
+)
+def test_machine_slug_is_short_and_fit_for_a_path(monkeypatch, cpu, slug):
+    monkeypatch.setattr(results, "cpu_name", lambda: cpu)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert results.machine_slug(CPU) == slug
+
+
+def strings(value):
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in strings(item)]
+    return [text for item in value for text in strings(item)] if isinstance(value, list) else [str(value)]
+
+
+def test_provenance_tells_nothing_of_a_person_or_place(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/private/repro/__main__.py", "run", "a/b", "--seed", "1"])
+    assert results.command_line() == "python -m repro run a/b --seed 1"
+    told = strings({**results.provenance(CPU), "command": results.command_line()})
+    private = {platform.node(), str(Path.home()), str(Path.cwd())}
+    assert not [text for text in told if any(secret in text for secret in private)]
+    assert not [text for text in told if text.startswith("/")]
+    assert getpass.getuser() not in told
+
+
+def test_provenance_knows_what_made_the_run():
+    facts = results.provenance(CPU)
+    assert facts["versions"]["torch"] == torch.__version__
+    assert facts["threads"] == 1
+    assert (facts["device"], facts["dtype"], facts["gpu"]) == ("cpu", "float32", None)
+    assert shutil.which("git") is None or len(facts["commit"]) == 40
