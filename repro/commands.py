@@ -132,14 +132,15 @@ def doctor(options: argparse.Namespace) -> int:
     bad_data = [file.path for _, file, status in check_all() if status.status != "ok"]
     results, cache = results_root(), cache_root()
     cache.mkdir(parents=True, exist_ok=True)
+    existing = next(folder for folder in (results, *results.parents) if folder.exists())
+    writable = os.access(existing, os.W_OK)
     checks = [
         ("machine", f"{machine_slug(device)} ({platform.system()}, {torch.get_num_threads()} torch threads)", True),
         ("gpu", facts["gpu"] or "none; everything runs on the CPU", True),
         ("versions", versions, all(facts["versions"].values())),
         ("commit", f"{facts['commit'] or 'not a git checkout'}{' + changes' if facts['dirty'] else ''}", True),
         ("data", "all files ok" if not bad_data else f"missing or corrupt: {', '.join(bad_data)}", not bad_data),
-        ("results", f"{os.path.relpath(results)} {'writable' if os.access(results, os.W_OK) else 'not writable'}",
-         os.access(results, os.W_OK)),
+        ("results", f"{os.path.relpath(results)} {'writable' if writable else 'not writable'}", writable),
         ("disk", f"{shutil.disk_usage(cache).free / 2**30:.1f} GiB free for checkpoints",
          shutil.disk_usage(cache).free > 2**30),
     ]  # fmt: skip

@@ -68,7 +68,7 @@ class Context:
         checkpoint_seconds: the longest time between two checkpoints.
         stop: set by a signal handler; the training loop then saves and leaves.
         inputs: files that the run read, with their SHA-256; goes into run.json.
-        find_weights: finds the weights of another experiment's run (see `repro.runner`).
+        find_weights: finds the weights of a run of (experiment, its name, cell, seed) in the same tier.
     """
 
     device: torch.device
@@ -78,7 +78,7 @@ class Context:
     checkpoint_seconds: float = 60.0
     stop: bool = False
     inputs: dict[str, str] = field(default_factory=dict)
-    find_weights: Callable[[str, str, int], "Weights"] | None = None
+    find_weights: Callable[["Experiment[Any]", str, str, int], Mapping[str, Tensor]] | None = None
 
     @property
     def artefacts(self) -> Path:
@@ -98,16 +98,6 @@ class Context:
             raise Interrupted
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise BudgetReached
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Trained weights of another run: tensors, that run's settings and rows."""
-
-    tensors: Mapping[str, Tensor]
-    config: Mapping[str, Any]
-    rows: pd.DataFrame
-    run: str
 
 
 Verdict = Literal["reproduced", "partly", "not reproduced", "not attempted"]

@@ -15,21 +15,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from repro.checkpoint import load_tensors, write_atomically
-from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, Weights, settings_of
+from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, settings_of
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.results import (
     SCHEMA,
     Row,
     command_line,
-    load,
     machine_slug,
     provenance,
     results_root,
@@ -136,7 +137,7 @@ def _skip(request: Request) -> Outcome:
 def _context(request: Request, progress: Callable[..., None]) -> Context:
     deadline = None if request.max_minutes is None else time.monotonic() + 60 * request.max_minutes
     context = Context(request.device, request.work, deadline, progress, request.checkpoint_seconds)
-    context.find_weights = lambda name, cell, seed: _find_weights(context, request.tier, name, cell, seed)
+    context.find_weights = partial(_find_weights, context, request.tier)
     return context
 
 
@@ -245,19 +246,18 @@ def _replace_folder(staging: Path, destination: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _find_weights(context: Context, tier: Tier, name: str, cell: str, seed: int) -> Weights:
-    """The weights of a finished run of the same tier: the user's own first, then the published ones."""
+def _find_weights(
+    context: Context, tier: Tier, experiment: Experiment[Any], name: str, cell: str, seed: int
+) -> dict[str, Tensor]:
+    """The weights of a finished run of a cell as it is in this tier: the user's own first, then the published ones."""
+    digest = experiment.digest(experiment.config(cell, tier))
     for root in (results_root() / "local", results_root() / "runs"):
-        for path in sorted(root.glob(f"{name}/{cell}-????????/*-seed{seed}/model.safetensors")):
+        for path in sorted(root.glob(f"{name}/{cell}-{digest}/*-seed{seed}/model.safetensors")):
             info = json.loads((path.parent / "run.json").read_text())
             if info["tier"] == tier and info["status"] == "ok":
-                run = path.parent.relative_to(results_root()).as_posix()
-                context.inputs[f"{run}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
-                rows = load(root)
-                tensors, _ = load_tensors(path, context.device)
-                return Weights(
-                    tensors, info["config"], rows[rows["run"] == path.parent.relative_to(root).as_posix()], run
-                )
+                source = path.relative_to(results_root()).as_posix()
+                context.inputs[source] = hashlib.sha256(path.read_bytes()).hexdigest()
+                return load_tensors(path, context.device)[0]
     raise MissingWeights(f"no finished run of {name} {cell} (tier {tier}, seed {seed}): "
                          f"first `python -m repro run {name} {cell} --tier {tier} --seed {seed}`")  # fmt: skip
 

@@ -5,7 +5,7 @@ far, every random stream, and the rows already measured.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,12 +63,14 @@ class _State:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def fit(training: Training, context: Context) -> list[Row]:
+def fit(training: Training, context: Context) -> Iterator[Row]:
     """Train, or go on training from the checkpoint in the context's folder.
 
-    At the end the model holds the selected weights (those of the last step if nothing is selected on).
+    Rows come as they are measured, so that a run that diverges still has its curve; a resumed run first repeats those
+    of its earlier sittings. When the last row is out, the model holds the selected weights (those of the last step if
+    nothing is selected on).
 
-    Returns:
+    Yields:
         The curve: rows of `evaluate`, and means of `update`'s values since the evaluation before, by step.
 
     Raises:
@@ -76,6 +78,7 @@ def fit(training: Training, context: Context) -> list[Row]:
     """
     path = context.folder / CHECKPOINT
     state = _restore(training, path) if path.exists() else _State()
+    yield from state.rows
     clock = _Clock(state.seconds)
     saved = time.monotonic()
     while state.step < training.steps:
@@ -87,14 +90,14 @@ def fit(training: Training, context: Context) -> list[Row]:
         _advance(training, state)
         context.progress(state.step, training.steps, {key: state.sums[key] / state.count for key in state.sums})
         if state.step % training.evaluate_every == 0 or state.step == training.steps:
-            _evaluate(training, state)
+            yield from _evaluate(training, state)
         if time.monotonic() - saved >= context.checkpoint_seconds:
             _save(training, state, clock, path)
             saved = time.monotonic()
     _save(training, state, clock, path)  # what follows the loop may be stopped too, and must not train again
     if state.best_step is not None:  # None also if the metric never was a number
         training.model.load_state_dict(state.best)
-    return _final_rows(training, state, clock)
+    yield from _final_rows(state, clock)
 
 
 class _Clock:
@@ -117,23 +120,28 @@ def _advance(training: Training, state: _State) -> None:
     state.step += 1
 
 
-def _evaluate(training: Training, state: _State) -> None:
+def _evaluate(training: Training, state: _State) -> list[Row]:
     means = [
         Row(key, total / state.count, training.units.get(key, ""), state.step) for key, total in state.sums.items()
     ]
     measured = [Row(row.metric, row.value, row.unit, state.step) for row in training.evaluate()]
     state.rows += means + measured
     state.sums, state.count = {}, 0
+    _select(training, state, measured)
+    return means + measured
+
+
+def _select(training: Training, state: _State, measured: Sequence[Row]) -> None:
+    """Keep a copy of the weights if they are the best so far."""
     score = next((row.value for row in measured if row.metric == training.select), None)
     if score is not None and score < state.best_score:
         state.best_score, state.best_step = score, state.step
         state.best = {name: tensor.detach().clone() for name, tensor in training.model.state_dict().items()}
 
 
-def _final_rows(training: Training, state: _State, clock: _Clock) -> list[Row]:
+def _final_rows(state: _State, clock: _Clock) -> list[Row]:
     selected = [] if state.best_step is None else [Row("selected_step", state.best_step, "steps")]
     return [
-        *state.rows,
         Row("steps", state.step, "steps"),
         *selected,
         Row("wall_time", clock.read(), "s"),

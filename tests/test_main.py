@@ -56,7 +56,6 @@ def test_data_says_what_is_sound_and_what_is_not(call, tmp_path, monkeypatch):
 
 
 def test_doctor_finds_this_machine_fit_and_corrupt_data_unfit(call, tmp_path, monkeypatch):
-    results_root().mkdir()
     code, out, _ = call("doctor")
     assert code == (1 if "BAD" in out else 0)
     judged = {line[4:].split()[0]: line.startswith("ok") for line in out.splitlines()}

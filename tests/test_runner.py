@@ -1,5 +1,6 @@
 """The runner: where a run goes, when it is skipped, how it fails, and how it is carried to another machine."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -350,7 +351,7 @@ def test_a_damaged_journal_cannot_come_from_a_kill(monkeypatch):
 
 def reading(found):
     def measure(config, context):
-        found.append(context.find_weights("toy/table0", "cell", config.seed))
+        found.append(context.find_weights(toy(), "toy/table0", "cell", config.seed))
         yield Row("read", 1.0, "")
 
     return measure
@@ -379,21 +380,23 @@ def test_weights_of_another_tier_seed_or_status_do_not_count():
         run(reader([]))
 
 
+def test_weights_of_a_run_with_other_settings_do_not_count():
+    run(request(config=Config(rate=0.2)))
+    with pytest.raises(MissingWeights):
+        run(reader([]))
+
+
 def test_the_users_own_weights_come_before_published_ones():
     found = []
-    published = run(request(publish=True))
-    inputs = info(run(reader(found)))["inputs"]
+    run(request(publish=True))
+    published = info(run(reader(found)))["inputs"]
     own = run(request())
-    run(reader(found, force=True))
-    assert [weights.run.split("/")[0] for weights in found] == ["runs", "local"]
-    weights = found[0]
-    assert weights.tensors.keys() == {"weight", "bias"}
-    assert weights.config["steps"] == 6
-    assert weights.rows["metric"].tolist() == [row.metric for row in read_rows(published.folder / "rows.csv")]
-    ((name, sha256),) = inputs.items()
-    assert name == f"{weights.run}/model.safetensors"
-    assert len(sha256) == 64
-    assert own.folder == results_root() / found[1].run
+    later = info(run(reader(found, force=True)))["inputs"]
+    assert [weights.keys() for weights in found] == [{"weight", "bias"}] * 2
+    ((name, sha256),) = published.items()
+    assert name.split("/")[0] == "runs"
+    assert sha256 == hashlib.sha256((results_root() / name).read_bytes()).hexdigest()
+    assert list(later) == [(own.folder / "model.safetensors").relative_to(results_root()).as_posix()]
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):

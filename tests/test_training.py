@@ -8,16 +8,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from repro import training as training_module
 from repro.checkpoint import load_tensors
 from repro.experiment import BudgetReached, Context, Interrupted
 from repro.results import COST_METRICS, Row
-from repro.training import CHECKPOINT, Training, fit, seeded_streams
+from repro.training import CHECKPOINT, Training, seeded_streams
 
 STEPS = 11
 OPTIMIZERS = {
     "sgd with momentum": lambda model: torch.optim.SGD(model.parameters(), lr=9.0, momentum=0.9),
     "adam": lambda model: torch.optim.Adam(model.parameters(), lr=9.0),
 }
+
+
+def fit(*words):
+    """All rows of a training."""
+    return list(training_module.fit(*words))
 
 
 def small_training(make_optimizer, seed=0, stop=None):
@@ -263,3 +269,16 @@ def test_streams_depend_on_seed_and_name_only():
     assert draws(0, "noise", "data", "more")["data"] == one["data"]
     everything = [tuple(v) for seed in range(20) for v in draws(seed, "data", "noise", "order of epoch 1").values()]
     assert len(set(everything)) == len(everything)
+
+
+def test_rows_come_as_they_are_measured_so_that_a_failure_leaves_the_curve(tmp_path):
+    def fail(step):
+        if step == STEPS - 1:
+            raise RuntimeError("diverged")
+
+    rows = []
+    with pytest.raises(RuntimeError, match="diverged"):
+        rows.extend(training_module.fit(small_training(OPTIMIZERS["adam"], stop=fail), context(tmp_path)))
+    expected = fit(small_training(OPTIMIZERS["adam"]), context(tmp_path / "whole"))
+    assert rows
+    assert rows == expected[: len(rows)]

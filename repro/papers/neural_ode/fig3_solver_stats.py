@@ -74,11 +74,12 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
 
 def _trained(config: Config, context: Context) -> tuple[nn.Sequential, Tensor, Tensor]:
     assert context.find_weights is not None, "the runner gives every context a way to find weights"
-    weights = context.find_weights(*SOURCE, config.seed)
+    weights = context.find_weights(table1_mnist.EXPERIMENT, *SOURCE, config.seed)
     settings = table1_mnist.CELLS["odenet"]
     model = table1_mnist.build(settings).to(context.device)
-    model.load_state_dict(dict(weights.tensors))
+    model.load_state_dict(dict(weights))
     images = table1_mnist.Images(replace(settings, evaluation_limit=config.batch), context.device)
+    context.inputs.update(images.sha256)
     return model, table1_mnist.to_float(images.test[0]), images.test[1]
 
 
