@@ -30,7 +30,7 @@ from repro.nets.odenet import Downsampling, mlp, ode_block_of, ode_net, residual
 from repro.ode import Solver, supported
 from repro.papers.neural_ode.claims import TABLE1_CLAIMS
 from repro.papers.neural_ode.deviations import MNIST
-from repro.papers.neural_ode.tables import table1
+from repro.papers.neural_ode.tables import draw_errors, table1
 from repro.results import Row
 from repro.training import Training, fit, seeded_streams
 
@@ -239,6 +239,7 @@ EXPERIMENT = Experiment(
     smoke_cells=("mlp", "resnet", "rknet", "odenet", "one_block", "no_block"),
     measure=measure,
     evaluate=evaluate,
+    draw={"table1_errors": draw_errors},
     tables={"table1_mnist": table1},
     claims=TABLE1_CLAIMS,
     deviations=MNIST,

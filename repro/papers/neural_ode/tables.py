@@ -1,8 +1,14 @@
-"""How Table 1 of "Neural Ordinary Differential Equations" is laid out: the paper's numbers beside ours."""
+"""How Table 1 of "Neural Ordinary Differential Equations" is laid out and drawn: the paper's numbers beside ours."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from repro import plotting
 from repro.papers.neural_ode.claims import COST, TABLE1, TEST_IMAGES
 from repro.published import Published, load_published
 from repro.results import final_values, results_root
@@ -64,9 +70,8 @@ def _published_errors(published: dict[tuple[str, str], Published], cell: str) ->
 
 
 def _our_errors(rows: pd.DataFrame, cell: str) -> int | None:
-    errors = final_values(rows, TABLE1, cell, "test_errors")
-    full = final_values(rows, TABLE1, cell, "test_images")
-    return round(float(np.mean(errors))) if errors and full[0] == TEST_IMAGES else None
+    counts = _counts(rows, cell)
+    return round(counts[0]) if counts is not None and counts[1] == TEST_IMAGES else None
 
 
 def _distance(errors: int | None, baseline: int | None) -> str:
@@ -75,14 +80,13 @@ def _distance(errors: int | None, baseline: int | None) -> str:
 
 
 def _error(rows: pd.DataFrame, cell: str) -> str:
-    errors = final_values(rows, TABLE1, cell, "test_errors")
-    images = final_values(rows, TABLE1, cell, "test_images")
-    if not errors:
+    counts = _counts(rows, cell)
+    if counts is None:
         return "not run"
-    n = round(images[0])
-    low, high = binomial_interval(round(float(np.mean(errors))), n)
-    seeds = f"{len(errors)} seed{'s' if len(errors) > 1 else ''}"
-    return f"{100 * np.mean(errors) / n:.2f} % [{100 * low:.2f}, {100 * high:.2f}], {seeds}"
+    errors, n = counts
+    low, high = binomial_interval(round(errors), n)
+    seeds = len(final_values(rows, TABLE1, cell, "test_errors"))
+    return f"{100 * errors / n:.2f} % [{100 * low:.2f}, {100 * high:.2f}], {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _binomial_sd(errors_percent: list[float]) -> float | None:
@@ -106,3 +110,43 @@ def _evaluations(rows: pd.DataFrame, cell: str) -> str:
     if not forward:
         return "-"
     return f"{forward[0]:.0f} / {f'{backward[0]:.0f}' if backward else 'n/a'}"
+
+
+def draw_errors(rows: pd.DataFrame) -> Figure:
+    """Test errors, ours by both protocols and the paper's, all with the 95 % interval of 10,000 test images."""
+    published = {p.cell: p.value for p in load_published(results_root() / "published.csv") if p.metric == "test_error"}
+    tier = str(rows["tier"].iloc[0])
+    paper = {cell: (error / 100 * TEST_IMAGES, TEST_IMAGES) for cell, error in published.items() if error is not None}
+    clean, public = ({cell: _counts(rows, cell + suffix) for cell in NETWORKS} for suffix in ("", "_public"))
+    figure, (axis,) = plotting.new_figure(1, 1, panel=(1.6 * plotting.COLUMN_WIDTH, 2.8))
+    _draw_points(axis, paper, -0.2, color="0.35", marker="D", label="paper")
+    _draw_points(
+        axis, clean, 0.0, color=plotting.PALETTE[0], marker="o", label=f"ours ({tier}), selected on validation"
+    )
+    _draw_points(axis, public, 0.2, color=plotting.PALETTE[1], marker="s", label=f"ours ({tier}), best test epoch")
+    axis.set_yticks(range(len(NETWORKS)), list(NETWORKS.values()))
+    axis.set_ylim(len(NETWORKS) - 0.5, -0.5)
+    axis.set_xscale("log")
+    plotting.plain_log_ticks(axis, "x")
+    axis.set(xlabel="test error / %, with the 95 % interval of 10,000 images")
+    figure.legend(fontsize=6.5, loc="outside upper center", ncols=3, columnspacing=1.0, handletextpad=0.3)
+    return figure
+
+
+def _draw_points(
+    axis: Axes, counts: Mapping[str, tuple[float, int] | None], shift: float, *, color: str, marker: str, label: str
+) -> None:
+    found = [(place + shift, c) for place, cell in enumerate(NETWORKS) if (c := counts.get(cell)) is not None]
+    if not found:
+        return
+    rates = np.array([100 * errors / n for _, (errors, n) in found])
+    bounds = np.array([binomial_interval(round(errors), n) for _, (errors, n) in found]).T
+    places = [place for place, _ in found]
+    style: dict[str, Any] = {"fmt": marker, "color": color, "markersize": 4, "linewidth": 1.0}
+    axis.errorbar(rates, places, xerr=np.abs(100 * bounds - rates), label=label, **style)
+
+
+def _counts(rows: pd.DataFrame, cell: str) -> tuple[float, int] | None:
+    errors = final_values(rows, TABLE1, cell, "test_errors")
+    images = final_values(rows, TABLE1, cell, "test_images")
+    return (float(np.mean(errors)), round(images[0])) if errors else None
