@@ -6,7 +6,8 @@ Likelihood metrics are in nats or bits per dimension, errors in percent, memory 
 import re
 import resource
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,21 @@ def saved_bytes(exclude: Iterator[Tensor] | None = None) -> Iterator[SavedBytes]
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield meter
+
+
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock seconds of one call, with the device idle before and after."""
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked to; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class PeakMemory:

@@ -3,53 +3,81 @@
 Thresholds stand here, before any run; each check only reads rows.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from repro.experiment import NOT_ATTEMPTED, Claim, Judgement
 from repro.results import curve, final_values
-from repro.verdicts import indistinguishable
 
 TABLE1, COST, FIG3 = "neural_ode/table1_mnist", "neural_ode/table1_cost", "neural_ode/fig3_solver_stats"
-TEST_IMAGES = 10_000
+MARGIN = 0.3
+"""Percentage points of test error within which two networks count as equally good; on 10,000 images the difference of
+two error rates near 0.5 % has a 95 % interval of about ± 0.2 points from the test set's size alone."""
 
 
-def mean_errors(rows: pd.DataFrame, cell: str) -> tuple[float, int] | None:
-    """Mean count of errors on the 10,000 test images over the seeds of a Table 1 cell, and the number of seeds."""
-    errors = final_values(rows, TABLE1, cell, "test_errors")
-    return (float(np.mean(errors)), len(errors)) if errors else None
+@dataclass(frozen=True)
+class ErrorRate:
+    """Test error of a Table 1 cell: percent, mean over seeds, with the standard error of one test set and the seeds."""
+
+    percent: float
+    standard_error: float
+    seeds: int
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.percent:.2f} % ({self.seeds} seed{'s' if self.seeds > 1 else ''})"
 
 
-def _error_text(name: str, errors: float, seeds: int) -> str:
-    return f"{name} {100 * errors / TEST_IMAGES:.2f} % ({seeds} seed{'s' if seeds > 1 else ''})"
+def error_rate(rows: pd.DataFrame, cell: str) -> ErrorRate | None:
+    """Error rate of a cell in one tier, or None if it has no run."""
+    percent, images = (final_values(rows, TABLE1, cell, metric) for metric in ("test_error", "test_images"))
+    if not percent:
+        return None
+    rate, n = float(np.mean(percent)) / 100, round(images[0])
+    over_seeds = float(np.std(percent, ddof=1)) / np.sqrt(len(percent)) if len(percent) > 1 else 0.0
+    return ErrorRate(100 * rate, float(np.hypot(100 * np.sqrt(rate * (1 - rate) / n), over_seeds)), len(percent), n)
+
+
+def difference(a: ErrorRate, b: ErrorRate) -> tuple[float, float, float]:
+    """Difference a - b in percentage points: value and 95 % interval.
+
+    The two test sets are taken as independent; they are the same images, which makes the true interval narrower.
+    """
+    value, half = a.percent - b.percent, 1.96 * float(np.hypot(a.standard_error, b.standard_error))
+    return value, value - half, value + half
 
 
 def as_good_as_resnet(rows: pd.DataFrame) -> Judgement:
-    """ODE-Net and RK-Net err about as often as the ResNet."""
-    found = {cell: mean_errors(rows, cell) for cell in ("resnet", "rknet", "odenet")}
+    """Equivalence within MARGIN: the whole interval inside it, or the whole interval beyond it."""
+    found = {cell: error_rate(rows, cell) for cell in ("resnet", "rknet", "odenet")}
     resnet, odenet = found["resnet"], found["odenet"]
     if resnet is None or odenet is None:
         return NOT_ATTEMPTED
-    z = indistinguishable(round(odenet[0]), round(resnet[0]), TEST_IMAGES)
-    text = ", ".join(_error_text(cell, *value) for cell, value in found.items() if value)
-    verdict = "reproduced" if z < 1.96 else "not reproduced"
-    return Judgement(verdict, f"{text}; ODE-Net against ResNet z = {z:.2f} (above 1.96 would be worse)")
+    value, low, high = difference(odenet, resnet)
+    verdict = "reproduced" if low > -MARGIN and high < MARGIN else "not reproduced" if low > MARGIN else "partly"
+    text = ", ".join(f"{cell} {rate}" for cell, rate in found.items() if rate)
+    return Judgement(
+        verdict, f"{text}; ODE-Net minus ResNet {value:+.2f} [{low:+.2f}, {high:+.2f}] points, margin {MARGIN}"
+    )
 
 
 def parameter_efficiency(rows: pd.DataFrame) -> Judgement:
-    """The ODE-Net needs fewer parameters than a discrete net for the same error (withdrawn in v5)."""
-    found = {cell: mean_errors(rows, cell) for cell in ("odenet", "one_block", "no_block")}
+    """The ODE-Net against a discrete net of no more parameters: one residual block (torchdiffeq issue 25).
+
+    Reproduced if the block is certainly worse, not reproduced if it is certainly not worse by MARGIN.
+    """
+    found = {cell: error_rate(rows, cell) for cell in ("odenet", "one_block", "no_block")}
     odenet, one = found["odenet"], found["one_block"]
     sizes = {cell: final_values(rows, TABLE1, cell, "parameters") for cell in found}
     if odenet is None or one is None:
         return NOT_ATTEMPTED
-    z = indistinguishable(round(one[0]), round(odenet[0]), TEST_IMAGES)
-    text = ", ".join(
-        f"{_error_text(cell, *value)} with {sizes[cell][0]:,.0f} parameters" for cell, value in found.items() if value
-    )
-    verdict = "reproduced" if z >= 1.96 else "not reproduced"
-    return Judgement(verdict, f"{text}; one residual block against ODE-Net z = {z:.2f} (above 1.96 would be worse)")
+    value, low, high = difference(one, odenet)
+    verdict = "reproduced" if low > 0 else "not reproduced" if high < MARGIN else "partly"
+    text = ", ".join(f"{cell} {rate} with {sizes[cell][0]:,.0f} parameters" for cell, rate in found.items() if rate)
+    return Judgement(verdict, f"{text}; one residual block minus ODE-Net {value:+.2f} [{low:+.2f}, {high:+.2f}] points")
 
 
 def constant_memory(rows: pd.DataFrame) -> Judgement:
@@ -76,19 +104,22 @@ def _column(table: pd.DataFrame, metric: str) -> np.ndarray:
 
 
 def backward_half(rows: pd.DataFrame) -> Judgement:
-    """Backward evaluations are about half of the forward ones; judged for the paper's solver family and for dopri5."""
-    ratios = {}
-    for cell in ("vode_adams", "dopri5", "dopri5_seminorm"):
+    """Backward evaluations against forward ones, by the paper's family of solvers; dopri5 stands beside it as evidence.
+
+    With a mean loss the adjoint state is tiny beside an absolute tolerance, and only the state's own way back limits
+    the steps; a summed loss gives the adjoint a say. The paper says nothing of it, so both are measured.
+    """
+    ratios: dict[str, float] = {}
+    for cell in ("vode_adams", "vode_adams_sum", "dopri5", "dopri5_sum", "dopri5_seminorm_sum"):
         table = curve(rows, FIG3, cell)
         if not table.empty:
-            ratio = _column(table, "nfe_backward") / _column(table, "nfe_forward")
-            ratios[cell] = (float(np.median(ratio)), float(ratio.min()), float(ratio.max()))
-    if not {"vode_adams", "dopri5"} <= set(ratios):
+            ratios[cell] = float(np.median(_column(table, "nfe_backward") / _column(table, "nfe_forward")))
+    if "vode_adams" not in ratios:
         return NOT_ATTEMPTED
-    text = "; ".join(f"{cell} {m:.2f} ({low:.2f} to {high:.2f})" for cell, (m, low, high) in ratios.items())
-    near = {cell: 0.35 <= median <= 0.65 for cell, (median, _, _) in ratios.items()}
-    verdict = "reproduced" if all(near.values()) else "partly" if any(near.values()) else "not reproduced"
-    return Judgement(verdict, f"backward/forward, median over tolerances (range): {text}")
+    near = [0.35 <= ratios[cell] <= 0.65 for cell in ("vode_adams", "vode_adams_sum") if cell in ratios]
+    verdict = "reproduced" if all(near) else "partly" if any(near) else "not reproduced"
+    text = ", ".join(f"{cell} {ratio:.2f}" for cell, ratio in ratios.items())
+    return Judgement(verdict, f"backward/forward evaluations, median over tolerances: {text}")
 
 
 def error_follows_tolerance(rows: pd.DataFrame) -> Judgement:
