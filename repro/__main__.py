@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done; 1 something failed (one line says what); 2 wrong usage; 75 paused by --max-minutes and resumable;
-        130 interrupted and resumable.
+        0 done; 1 something failed, a recorded divergence included (one line says what); 2 wrong usage; 75 paused by
+        --max-minutes and resumable; 130 interrupted and resumable.
     """
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
@@ -52,13 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run cells; further options change settings: --solver.rtol 1e-6", add_help=False)
     run.set_defaults(parser=run)
     run.add_argument("experiment", nargs="?", help="as neural_ode/table1_mnist, or a pattern: 'neural_ode/*'")
-    run.add_argument("cell", nargs="?", help="cell or pattern; all cells of the tier by default")
+    run.add_argument("cell", nargs="?", help="cell or pattern: '*' is all; the experiment's main cells by default")
     run.add_argument("--tier", choices=("smoke", "small", "paper"), default="smoke")
     run.add_argument("--seed", type=int, nargs="+", default=[0], dest="seeds")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--publish", action="store_true", help="put results into results/runs/, not results/local/")
     run.add_argument("--force", action="store_true", help="run again what is finished")
-    run.add_argument("--max-minutes", type=float, help="stop after so long, resumable")
+    run.add_argument("--max-minutes", type=float, help="stop each cell after so long, resumable")
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, help="longest time between checkpoints")
     run.add_argument("--threads", type=int, help="CPU threads of torch")
     report = verbs.add_parser("report", help="rebuild tables, figures and the README's generated part")
@@ -98,14 +98,14 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         codes.append(_run_child(job, options, rest))
         if codes[-1] == EXIT_INTERRUPTED:
             break
-    print(f"{codes.count(0)} of {len(jobs)} cells done", file=sys.stderr)
+    print(f"{codes.count(0)} of {len(jobs)} cells ok", file=sys.stderr)
     ranked = (EXIT_INTERRUPTED, EXIT_FAILED, EXIT_USAGE, EXIT_PAUSED)
     return next((code for code in ranked if code in codes), 0)
 
 
 def _cells(experiment: Any, options: argparse.Namespace) -> list[tuple[str, int]]:  # noqa: ANN401 (generic)
     if options.cell is None:
-        chosen = list((options.tier == "smoke" and experiment.smoke_cells) or experiment.cells)
+        chosen = list(experiment.main_cells or experiment.cells)
     else:
         chosen = fnmatch.filter(experiment.cells, options.cell)
     if not chosen:
@@ -175,9 +175,9 @@ def _run_one(name: str, cell: str, seed: int, options: argparse.Namespace, rest:
         raise Failure(str(error)) from None
     where = f" -> {os.path.relpath(outcome.folder)}" if outcome.folder else ""
     print(f"{label}: {outcome.status} ({outcome.detail}){where}", file=sys.stderr)
-    if outcome.status == "paused":
-        return EXIT_INTERRUPTED if outcome.detail.startswith("interrupted") else EXIT_PAUSED
-    return 0
+    return {"done": 0, "skipped": 0, "paused": EXIT_PAUSED, "interrupted": EXIT_INTERRUPTED}.get(
+        outcome.status, EXIT_FAILED
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from repro.published import Published
 from repro.results import Row
+from repro.verdicts import Verdict as NumberVerdict
 
 Tier = Literal["smoke", "small", "paper"]
 TIERS: tuple[Tier, ...] = ("smoke", "small", "paper")
@@ -146,14 +148,15 @@ class Experiment(Generic[C]):
         cells: the paper's settings by name.
         tiers: how `smoke` and `small` cut a cell down; `paper` is the identity.
         measure: turns a cell into rows; deterministic for a seed, device and thread count, apart from cost rows.
-        smoke_cells: the cells that `make reproduce` runs in the smoke tier; all by default.
+        main_cells: the cells that run when none is named; all by default.
         evaluate: recomputes the final numbers from published weights, for `python -m repro evaluate`.
         draw: figures by name; a function of the rows of all experiments in one tier.
         tables: tables by name, in the same way; each is a frame whose cells are ready to print.
         claims: what the paper says of this artefact.
+        judges: how a metric is compared with the paper's number, where the general rule needs to know more (a test
+            set's size, a protocol that differs): a function of the number, the rows and the tier.
         deviations: where paper, public code and we differ.
         method: the row of the paper's table that our cells reproduce, where a cell has several.
-        needs: experiments whose weights `measure` reads; they are run first.
         version: raised when a fix changes numbers; part of the digest, noted in CHANGELOG.md.
     """
 
@@ -161,14 +164,14 @@ class Experiment(Generic[C]):
     cells: Mapping[str, C]
     tiers: Mapping[str, Callable[[C], C]]
     measure: Callable[[C, Context], Iterator[Row]]
-    smoke_cells: Sequence[str] | None = None
+    main_cells: Sequence[str] | None = None
     evaluate: Callable[[C, Mapping[str, Tensor], Context], Sequence[Row]] | None = None
     draw: Mapping[str, Callable[[pd.DataFrame], Figure]] = field(default_factory=dict)
     tables: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    judges: Mapping[str, Callable[[Published, pd.DataFrame, str], NumberVerdict]] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
     method: str | None = None
-    needs: tuple[str, ...] = ()
     version: int = 1
 
     def config(self, cell: str, tier: Tier) -> C:

@@ -54,12 +54,6 @@ def plain_log_ticks(axis: Axes, *which: str) -> None:
         side.set_minor_formatter(NullFormatter())
 
 
-def label_line(axis: Axes, x: float, y: float, text: str, color: str, **offset: float) -> None:
-    """Write a line's name beside its end, in its colour, instead of a legend."""
-    place = (offset.get("dx", 4.0), offset.get("dy", 0.0))
-    axis.annotate(text, (x, y), xytext=place, textcoords="offset points", color=color, fontsize=7.5, va="center")
-
-
 def panel_titles(axes: Iterable[Axes], titles: Iterable[str]) -> None:
     """Title the panels a, b, c, … on the left."""
     for letter, (axis, title) in zip("abcdefgh", zip(axes, titles, strict=False), strict=False):

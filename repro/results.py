@@ -17,8 +17,20 @@ import pandas as pd
 import torch
 
 COLUMNS = ("metric", "value", "unit", "step")
-COST_METRICS = frozenset({"wall_time", "peak_memory", "step_time", "evaluation_time", "forward_time"})
+COST_METRICS = frozenset(
+    {
+        "wall_time",
+        "peak_memory",
+        "peak_step_memory",
+        "step_time",
+        "step_time_low",
+        "step_time_high",
+        "forward_time",
+    }
+)
 """Metrics that depend on the machine's mood; all others are a function of the config, seed and thread count."""
+KEYS = ("experiment", "cell", "tier", "seed", "machine", "threads", "digest", "status")
+"""What of run.json stands beside every row that `load` reads."""
 SCHEMA = 1
 
 
@@ -78,11 +90,11 @@ def load(*roots: Path) -> pd.DataFrame:
     """Read the rows of every finished run below the roots into one tidy table.
 
     Returns:
-        One line per row, with the columns experiment, cell, tier, seed, machine, digest, status, source (the root's
-        name: runs or local), run (folder relative to its root) before metric, value, unit, step (NaN if final).
+        One line per row, with the columns experiment, cell, tier, seed, machine, threads, digest, status, source (the
+        root's name: runs or local), run (folder relative to its root) before metric, value, unit, step (NaN if final).
     """
     frames = [_load_run(folder, root) for root in roots for folder in run_folders(root)]
-    columns = ["experiment", "cell", "tier", "seed", "machine", "digest", "status", "source", "run", *COLUMNS]
+    columns = [*KEYS, "source", "run", *COLUMNS]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
@@ -91,21 +103,27 @@ def _load_run(folder: Path, root: Path) -> pd.DataFrame:
     rows = pd.DataFrame([vars(row) for row in read_rows(folder / "rows.csv")], columns=list(COLUMNS))
     if rows.empty:  # a run that failed before its first row is still a run that was made
         rows = pd.DataFrame([{"metric": "none", "value": float("nan"), "unit": "", "step": None}])
-    keys = {key: info[key] for key in ("experiment", "cell", "tier", "seed", "machine", "digest", "status")}
+    keys = {key: info[key] for key in KEYS}
     rows["step"] = rows["step"].astype(float)
     return rows.assign(**keys, source=root.name, run=folder.relative_to(root).as_posix())
 
 
 def final_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> list[float]:
-    """A metric's final values over the seeds of a cell, of successful runs only, in the seeds' order."""
+    """A metric's final values over the seeds of a cell, of successful runs only, in the seeds' order.
+
+    A seed that ran on several machines counts once, on the first by name.
+    """
     chosen = rows[_of_cell(rows, experiment, cell) & (rows["metric"] == metric) & rows["step"].isna()]
-    return chosen.sort_values("seed")["value"].tolist()
+    return chosen.sort_values(["seed", "machine"]).drop_duplicates("seed")["value"].tolist()
 
 
 def curve(rows: pd.DataFrame, experiment: str, cell: str) -> pd.DataFrame:
-    """A cell's curves, averaged over its successful runs: one line per step, one column per metric."""
+    """A cell's curves, averaged over its successful runs on one machine: a line per step, a column per metric."""
     chosen = rows[_of_cell(rows, experiment, cell) & rows["step"].notna()]
-    return chosen.pivot_table(index="step", columns="metric", values="value") if len(chosen) else pd.DataFrame()
+    if chosen.empty:
+        return pd.DataFrame()
+    here = chosen[chosen["machine"] == chosen["machine"].min()]
+    return here.pivot_table(index="step", columns="metric", values="value")
 
 
 def _of_cell(rows: pd.DataFrame, experiment: str, cell: str) -> pd.Series:
@@ -125,6 +143,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": device.type,

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,9 @@ from repro.results import (
     write_rows,
 )
 from repro.training import CHECKPOINT
+
+RESUMED_KEYS = ("start", "commit", "dirty", "machine", "threads", "versions", "load_average")
+"""What run.json says of each sitting after the first: on another machine or thread count the bits may differ."""
 
 MAX_COMMITTED_CHECKPOINT = 4 * 2**20
 """Bytes; a larger checkpoint of an unfinished run is not copied into results/checkpoints/."""
@@ -89,12 +92,12 @@ class Request:
     @property
     def parked(self) -> Path:
         """Where the checkpoint of an unfinished published run is kept for another machine."""
-        return results_root() / "checkpoints" / self.path / CHECKPOINT
+        return results_root() / "checkpoints" / self.path.with_name(f"seed{self.config.seed}") / CHECKPOINT
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request ended: `done`, `skipped`, `paused` (resumable), or a failure's status."""
+    """How a request ended: `done`, `skipped`, `paused` or `interrupted` (both resumable), or a recorded failure."""
 
     status: str
     detail: str
@@ -118,7 +121,6 @@ def run(request: Request, progress: Callable[..., None]) -> Outcome:
     """
     if request.destination.exists() and not request.force:
         return _skip(request)
-    torch.backends.cudnn.allow_tf32 = False  # TF32 changes error estimates, and with them every count of evaluations
     request.work.parent.mkdir(parents=True, exist_ok=True)
     with _locked(request.work), _signals() as flags:
         if request.destination.exists() and not request.force:  # another process finished it a moment ago
@@ -131,13 +133,15 @@ def run(request: Request, progress: Callable[..., None]) -> Outcome:
 
 
 def _skip(request: Request) -> Outcome:
-    return Outcome("skipped", "finished before; --force runs it again", request.destination)
+    status = json.loads((request.destination / "run.json").read_text())["status"]
+    detail = f"finished before with status {status}; --force runs it again"
+    return Outcome("skipped" if status == "ok" else status, detail, request.destination)
 
 
 def _context(request: Request, progress: Callable[..., None]) -> Context:
     deadline = None if request.max_minutes is None else time.monotonic() + 60 * request.max_minutes
     context = Context(request.device, request.work, deadline, progress, request.checkpoint_seconds)
-    context.find_weights = partial(_find_weights, context, request.tier)
+    context.find_weights = partial(_find_weights, context, request)
     return context
 
 
@@ -151,7 +155,7 @@ def _run_locked(request: Request, context: Context) -> Outcome:
     except BudgetReached:
         return _pause(request, f"--max-minutes {request.max_minutes:g} reached")
     except Interrupted:
-        return _pause(request, "interrupted")
+        return replace(_pause(request, "asked to stop"), status="interrupted")
     except SolveError as error:
         status, reason = error.status, str(error)
         _write_diagnosis(context, error)
@@ -233,7 +237,7 @@ def _run_json(request: Request, context: Context, ending: dict[str, Any]) -> dic
         "inputs": context.inputs,
         **{key: value for key, value in first.items() if key not in ("start", "command")},
         "dirty": any(sitting["dirty"] for sitting in journal) if first["dirty"] is not None else None,
-        "resumed": [{key: sitting[key] for key in ("start", "commit", "machine")} for sitting in journal[1:]],
+        "resumed": [{key: sitting[key] for key in RESUMED_KEYS if key in sitting} for sitting in journal[1:]],
     }
 
 
@@ -247,11 +251,15 @@ def _replace_folder(staging: Path, destination: Path) -> None:
 
 
 def _find_weights(
-    context: Context, tier: Tier, experiment: Experiment[Any], name: str, cell: str, seed: int
+    context: Context, request: Request, experiment: Experiment[Any], name: str, cell: str, seed: int
 ) -> dict[str, Tensor]:
-    """The weights of a finished run of a cell as it is in this tier: the user's own first, then the published ones."""
+    """The weights of a finished run of a cell as it is in the request's tier.
+
+    The user's own come before the published ones; a run that will be published reads published ones only.
+    """
+    tier = request.tier
     digest = experiment.digest(experiment.config(cell, tier))
-    for root in (results_root() / "local", results_root() / "runs"):
+    for root in (results_root() / name for name in (("runs",) if request.publish else ("local", "runs"))):
         for path in sorted(root.glob(f"{name}/{cell}-{digest}/*-seed{seed}/model.safetensors")):
             info = json.loads((path.parent / "run.json").read_text())
             if info["tier"] == tier and info["status"] == "ok":

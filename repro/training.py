@@ -4,6 +4,7 @@ Everything that the next step depends on is in the checkpoint: model, optimiser,
 far, every random stream, and the rows already measured.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,18 @@ from torch.optim import Optimizer
 
 from repro.checkpoint import load_tensors, save_tensors
 from repro.experiment import BudgetReached, Context, Interrupted
+from repro.ode import SolveError
 from repro.results import Row
 
 CHECKPOINT = "checkpoint.safetensors"
+
+
+class TrainingDiverged(SolveError):
+    """A training step gave a value that is not finite; the run is recorded as diverged."""
+
+    def __init__(self, step: int, values: Mapping[str, float]) -> None:
+        shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        super().__init__(f"training diverged at step {step}: {shown}")
 
 
 @dataclass
@@ -75,6 +85,7 @@ def fit(training: Training, context: Context) -> Iterator[Row]:
 
     Raises:
         BudgetReached, Interrupted: after saving, when the context says so.
+        TrainingDiverged: if a value of an update is not finite.
     """
     path = context.folder / CHECKPOINT
     state = _restore(training, path) if path.exists() else _State()
@@ -114,6 +125,8 @@ def _advance(training: Training, state: _State) -> None:
     for group in training.optimizer.param_groups:
         group["lr"] = training.learning_rate(state.step)
     values = training.update(state.step)
+    if not all(math.isfinite(value) for value in values.values()):
+        raise TrainingDiverged(state.step, values)
     for key, value in values.items():
         state.sums[key] = state.sums.get(key, 0.0) + value
     state.count += 1

@@ -19,12 +19,13 @@ __all__ = [
     "Status",
     "Verdict",
     "binomial_interval",
-    "indistinguishable",
+    "error_verdict",
     "load_published",
     "verdict",
+    "z_statistic",
 ]
 
-Status = Literal["match", "better", "worse", "inconclusive", "not comparable", "not run"]
+Status = Literal["match", "better", "worse", "differs", "inconclusive", "not comparable", "not run"]
 
 _SINGLE_SEED_SPREADS = 3.0  # how many spreads away one seed must lie to say anything
 
@@ -71,7 +72,7 @@ def verdict(
 
     The paper's spread is the standard deviation over `n_published` runs, by default over 3 for what FFJORD's authors
     ran. One over test points, or over who knows what, counts as 2 standard errors of the mean. A number without spread
-    adds nothing to the interval. Where `better` is empty, `inconclusive` replaces better and worse.
+    adds nothing to the interval. Where `better` is empty, `differs` replaces better and worse.
 
     Args:
         published: The paper's number.
@@ -127,7 +128,7 @@ def _judge(published: Published, difference: float, tolerance: float, note: str)
     if _within(difference, tolerance):
         return Verdict("match", difference, tolerance, note)
     if not published.better:
-        return Verdict("inconclusive", difference, tolerance, f"{note}; differs, and neither direction is better")
+        return Verdict("differs", difference, tolerance, f"{note}; neither direction is better")
     improved = (difference < 0) == (published.better == "lower")
     return Verdict("better" if improved else "worse", difference, tolerance, note)
 
@@ -159,6 +160,36 @@ def _welch_half_width(error_a: float, df_a: float, error_b: float, df_b: float) 
     return float(stdtrit(1 / inverse_df if inverse_df else math.inf, 0.975)) * total
 
 
+def error_verdict(
+    published: Published, ours: Sequence[float], n_test: int, *, tier: str, comparable: bool = True
+) -> Verdict:
+    """Compare error rates in percent on `n_test` test points: `verdict`, with the test set's size as a source of noise.
+
+    A rate p has the standard error sqrt(p (1 - p) / n), on both sides, which more seeds don't make smaller: they are
+    all measured on the same points. The paper's number gets it too unless it prints a spread of its own.
+
+    Args:
+        published: The paper's error in percent.
+        ours: One value per seed, in percent.
+        n_test: The number of test points, of both.
+        tier: The tier of our runs.
+        comparable: Whether data and protocol are the paper's.
+    """
+    if len(ours) == 0 or published.value is None:
+        return verdict(published, ours, tier=tier, comparable=comparable)
+    of_test = _binomial_error(fmean(ours), n_test)
+    theirs = _binomial_error(published.value, n_test) if published.spread is None else 0.0
+    if len(ours) == 1:
+        return verdict(published, ours, tier=tier, comparable=comparable, our_sd=math.hypot(of_test, theirs))
+    sd = math.hypot(stdev(ours), math.sqrt(len(ours)) * math.hypot(of_test, theirs))
+    return verdict(published, ours, tier=tier, comparable=comparable, our_sd=sd)
+
+
+def _binomial_error(percent: float, n: int) -> float:
+    rate = min(max(percent / 100, 0.0), 1.0)
+    return 100 * math.sqrt(rate * (1 - rate) / n)
+
+
 def binomial_interval(errors: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval for an error rate, as fractions.
 
@@ -177,7 +208,7 @@ def binomial_interval(errors: int, n: int) -> tuple[float, float]:
     return (0.0 if errors == 0 else centre - half_width), (1.0 if errors == n else centre + half_width)
 
 
-def indistinguishable(errors_a: int, errors_b: int, n: int) -> float:
+def z_statistic(errors_a: int, errors_b: int, n: int) -> float:
     """Two-proportion z statistic (pooled) of two error counts, each on n test points; |z| < 1.96 cannot be told apart.
 
     The paper's MNIST errors of 0.41, 0.42 and 0.47 % on 10,000 images differ by less than one standard error of the

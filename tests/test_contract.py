@@ -86,19 +86,10 @@ def test_cells_are_fit_for_a_path_and_a_command(named):
         assert re.fullmatch(r"[a-z0-9][a-z0-9_]*", cell)
 
 
-def test_smoke_cells_exist(named):
+def test_main_cells_exist(named):
     _, experiment = named
-    assert experiment.smoke_cells is None or experiment.smoke_cells
-    assert set(experiment.smoke_cells or ()) <= set(experiment.cells)
-
-
-def test_what_it_needs_exists_and_comes_first(named):
-    name, experiment = named
-    order = list(EXPERIMENTS)
-    for needed in experiment.needs:
-        assert needed in order
-        assert order.index(needed) < order.index(name)
-        assert EXPERIMENTS[needed].evaluate is not None, "it leaves weights"
+    assert experiment.main_cells is None or experiment.main_cells
+    assert set(experiment.main_cells or ()) <= set(experiment.cells)
 
 
 def test_claims_are_unique_and_say_where_they_stand():

@@ -96,7 +96,7 @@ def test_asked_to_stop_it_saves_says_so_and_goes_on_later(cli, call, undisturbed
     for number, step in ((signal.SIGINT, 20), (signal.SIGTERM, 90)):
         stopped = disturb(cli, number, step)
         assert stopped.returncode == 130
-        assert "paused (interrupted; the same command goes on from here)" in one_line(stopped.stderr)
+        assert "interrupted (asked to stop; the same command goes on from here)" in one_line(stopped.stderr)
         assert half_written(cli.results) == []
         assert step_of(cli) >= step
     assert call(*LONG)[0] == 0

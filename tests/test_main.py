@@ -32,13 +32,15 @@ def test_list_names_every_experiment_and_cell(call):
         assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} >= set(experiment.cells)
 
 
-def test_list_counts_runs(call):
+def test_list_counts_runs_and_tells_those_with_other_settings_apart(call):
+    for more in ([], ["--seed", "1"], ["--publish"]):
+        call("run", "neural_ode/table1_mnist", "mlp", *more)
     call(*MLP)
-    call(*MLP, "--seed", "1")
-    call(*MLP, "--publish")
-    line = next(line for line in call("list")[1].splitlines() if re.match(r"  mlp\s", line))
+    out = call("list")[1]
+    line = next(line for line in out.splitlines() if re.match(r"  mlp\s", line))
     assert "2 ok smoke (local)" in line
     assert "1 ok smoke (published)" in line
+    assert "and 1 runs with settings of their own" in out
 
 
 def test_data_says_what_is_sound_and_what_is_not(call, tmp_path, monkeypatch):
@@ -140,7 +142,11 @@ def test_cuda_without_cuda(call, monkeypatch):
 
 
 def test_done_then_skipped_then_forced(call):
-    for words, said in (([], "done (finished)"), ([], "skipped (finished before;"), (["--force"], "done (finished)")):
+    for words, said in (
+        ([], "done (finished)"),
+        ([], "skipped (finished before with status ok;"),
+        (["--force"], "done (finished)"),
+    ):
         code, _, err = call(*MLP, *words)
         assert code == 0
         assert f"neural_ode/table1_mnist mlp seed 0: {said}" in err.splitlines()[-1]
@@ -207,7 +213,7 @@ def test_help(call, words, shown):
 def test_a_pattern_runs_one_process_per_cell(cli):
     done = cli("run", "neural_ode/table1_m*", "ml[p]", "--seed", "0", "1", "--threads", "1", *SMALL)
     assert done.returncode == 0, done.stderr
-    assert "2 of 2 cells done" in done.stderr
+    assert "2 of 2 cells ok" in done.stderr
     infos = [json.loads((folder / "run.json").read_text()) for folder in cli.runs]
     assert [info["seed"] for info in infos] == [0, 1]
     assert len({info["digest"] for info in infos}) == 1
@@ -244,7 +250,7 @@ def test_exit_codes_of_several_cells(monkeypatch, call):
         ends_with(*codes)
         code, _, err = call("run", "neural_ode/table1_mnist", "mlp", "--seed", "0", "1", "2")
         assert (code, len(started)) == (expected, number)
-        assert f"{codes.count('os._exit(0)') - (3 - number)} of 3 cells done" in err
+        assert f"{codes.count('os._exit(0)') - (3 - number)} of 3 cells ok" in err
 
 
 IMPORTS = """
@@ -264,3 +270,14 @@ def test_importing_the_package_costs_little_more_than_torch():
     bare, ode = map(float, out.split())  # processor time, not the clock's
     assert bare < 0.3
     assert ode < 1.0
+
+
+def test_a_training_that_diverges_is_a_recorded_failure_and_not_a_success(cli):
+    words = ["run", "neural_ode/table1_mnist", "mlp", "--threads", 1, "--learning-rate", 1e38, "--epochs", 1]
+    done = cli(*words)
+    assert done.returncode == 1
+    assert "diverged (training diverged at step" in done.stderr
+    (folder,) = cli.runs
+    assert "Traceback" not in done.stderr
+    assert '"status": "diverged"' in (folder / "run.json").read_text()
+    assert "test_error" not in (folder / "rows.csv").read_text()

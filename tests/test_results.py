@@ -71,7 +71,16 @@ def make_run(root, name, rows, **info):
     folder = root / name
     folder.mkdir(parents=True)
     write_rows(folder / "rows.csv", rows)
-    keys = {"experiment": "a/b", "cell": "c", "tier": "smoke", "seed": 0, "machine": "m", "digest": "d", "status": "ok"}
+    keys = {
+        "experiment": "a/b",
+        "cell": "c",
+        "tier": "smoke",
+        "seed": 0,
+        "machine": "m",
+        "threads": 1,
+        "digest": "d",
+        "status": "ok",
+    }
     (folder / "run.json").write_text(json.dumps(keys | info))
 
 
@@ -80,7 +89,7 @@ def test_load_is_one_tidy_line_per_row(tmp_path):
     make_run(local, "a/b/c-d/m-seed0", [Row("x", 1.0, "s", 3), Row("y", 2.0, "%")])
     make_run(runs, "a/b/c-d/m-seed1", [Row("y", 3.0, "%")], seed=1, status="diverged")
     table = load(runs, local)
-    context = ["experiment", "cell", "tier", "seed", "machine", "digest", "status", "source", "run"]
+    context = ["experiment", "cell", "tier", "seed", "machine", "threads", "digest", "status", "source", "run"]
     assert list(table.columns) == list(load(tmp_path / "none").columns) == [*context, *COLUMNS]
     assert table["source"].tolist() == ["runs", "local", "local"]
     assert table["run"].tolist() == ["a/b/c-d/m-seed1", "a/b/c-d/m-seed0", "a/b/c-d/m-seed0"]

@@ -239,7 +239,8 @@ def test_a_field_that_returns_nan_is_a_diverged_run(after):
     for step in diagnosis["last_steps"]:
         assert step.keys() == {"t", "dt", "accepted"}
     assert load(results_root() / "local")["status"].unique().tolist() == ["diverged"]
-    assert run(request(solving(NotANumber(after)))).status == "skipped"
+    again = run(request(solving(NotANumber(after))))
+    assert (again.status, again.detail) == ("diverged", "finished before with status diverged; --force runs it again")
 
 
 def test_the_diagnosis_holds_the_steps_before_the_failure():
@@ -268,7 +269,7 @@ def test_stopped_and_resumed_is_uninterrupted(publish, tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "other"))
     for step in (1, 2, 5):
         paused = run(request(publish=publish), stopping_at(step))
-        assert paused.status == "paused"
+        assert paused.status == "interrupted"
         assert paused.detail.startswith("interrupted")
         assert paused.folder is None
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -287,8 +288,9 @@ def test_no_time_left_is_a_pause():
 def test_a_published_run_goes_on_on_a_new_machine(tmp_path, monkeypatch):
     whole = run(request())
     paused = request(publish=True)
-    assert run(paused, stopping_at(3)).status == "paused"
-    assert paused.parked == tmp_path / "results" / "checkpoints" / paused.path / CHECKPOINT
+    assert run(paused, stopping_at(3)).status == "interrupted"
+    cell = tmp_path / "results" / "checkpoints" / paused.path.parent
+    assert paused.parked == cell / "seed0" / CHECKPOINT, "no machine in its path: another kind may go on from it"
     assert paused.parked.exists()
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "new machine"))
     seen = []
@@ -299,9 +301,9 @@ def test_a_published_run_goes_on_on_a_new_machine(tmp_path, monkeypatch):
 
 
 def test_the_cache_counts_before_the_parked_checkpoint():
-    assert run(request(publish=True), stopping_at(2)).status == "paused"
+    assert run(request(publish=True), stopping_at(2)).status == "interrupted"
     old = request(publish=True).parked.read_bytes()
-    assert run(request(publish=True), stopping_at(4)).status == "paused"
+    assert run(request(publish=True), stopping_at(4)).status == "interrupted"
     request(publish=True).parked.write_bytes(old)
     seen = []
     run(request(publish=True), lambda step, total, values: seen.append(step))
@@ -309,10 +311,10 @@ def test_the_cache_counts_before_the_parked_checkpoint():
 
 
 def test_local_runs_park_nothing_and_large_checkpoints_stay_out_of_git(monkeypatch):
-    assert run(request(), stopping_at(2)).status == "paused"
+    assert run(request(), stopping_at(2)).status == "interrupted"
     assert not (results_root() / "checkpoints").exists()
     monkeypatch.setattr(runner, "MAX_COMMITTED_CHECKPOINT", 10)
-    assert run(request(publish=True, config=Config(seed=1)), stopping_at(2)).status == "paused"
+    assert run(request(publish=True, config=Config(seed=1)), stopping_at(2)).status == "interrupted"
     assert not (results_root() / "checkpoints").exists()
 
 
@@ -331,7 +333,7 @@ def test_a_run_that_somebody_works_on_is_busy_and_untouched():
 
 def test_a_damaged_journal_cannot_come_from_a_kill(monkeypatch):
     """It is written as a checkpoint is: whole or not at all."""
-    assert run(request(), stopping_at(2)).status == "paused"
+    assert run(request(), stopping_at(2)).status == "interrupted"
     journal = request().work / "journal.json"
     before = journal.read_bytes()
 

@@ -14,9 +14,10 @@ from repro.verdicts import (
     Published,
     PublishedError,
     binomial_interval,
-    indistinguishable,
+    error_verdict,
     load_published,
     verdict,
+    z_statistic,
 )
 
 TABLE = Path(__file__).parents[1] / "results" / "published.csv"
@@ -54,7 +55,7 @@ def status(published, ours, **options):
         ("better", paper(spread="0.20"), [9.3], {}),
         ("inconclusive", paper(spread="0.20"), [10.7], {"our_sd": 0.5}),
         ("better", paper(), [9.0], {"our_sd": 0.3}),
-        ("inconclusive", paper(better=""), [12.0, 12.0], {}),
+        ("differs", paper(better=""), [12.0, 12.0], {}),
         ("match", paper(better=""), [10.0, 10.0], {}),
         ("inconclusive", paper(), [10.0, math.nan], {}),
         ("inconclusive", paper(), [10.0, math.inf], {}),
@@ -185,20 +186,20 @@ def test_impossible_counts_are_rejected(errors, n):
     with pytest.raises(ValueError, match="not a rate"):
         binomial_interval(errors, n)
     with pytest.raises(ValueError, match="not a rate"):
-        indistinguishable(0, errors, n)
+        z_statistic(0, errors, n)
 
 
 def test_the_papers_three_mnist_errors_cannot_be_told_apart():
     for a, b in ((41, 42), (42, 47), (41, 47)):
-        assert abs(indistinguishable(a, b, 10_000)) < 1
-        assert indistinguishable(a, b, 10_000) == -indistinguishable(b, a, 10_000) < 0
-    assert indistinguishable(160, 42, 10_000) > 8
+        assert abs(z_statistic(a, b, 10_000)) < 1
+        assert z_statistic(a, b, 10_000) == -z_statistic(b, a, 10_000) < 0
+    assert z_statistic(160, 42, 10_000) > 8
 
 
 def test_two_proportion_z_is_the_root_of_chi_squared():
     table = [[60, 940], [40, 960]]
-    assert indistinguishable(60, 40, 1000) ** 2 == pytest.approx(stats.chi2_contingency(table, correction=False)[0])
-    assert indistinguishable(0, 0, 10) == indistinguishable(10, 10, 10) == 0
+    assert z_statistic(60, 40, 1000) ** 2 == pytest.approx(stats.chi2_contingency(table, correction=False)[0])
+    assert z_statistic(0, 0, 10) == z_statistic(10, 10, 10) == 0
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -281,7 +282,9 @@ def test_log_likelihoods_changed_sign_and_say_so(table):
 
 
 def test_lower_is_better_wherever_there_is_a_number(table):
-    assert all(row.better == ("lower" if row.printed else "") for row in table)
+    sizes = [row for row in table if row.metric == "parameters"]
+    assert all(row.better == "" for row in sizes)
+    assert all(row.better == ("lower" if row.printed else "") for row in table if row not in sizes)
     assert all(row.note.startswith("O(") for row in table if not row.printed)
 
 
@@ -335,3 +338,34 @@ def test_a_sound_table_is_read_as_printed(tmp_path):
     first, second = load_published(path)
     assert (first.value, first.spread, first.printed, first.printed_half_unit) == (1.0, 0.1, "1.0", 0.05)
     assert (second.value, second.spread, second.better) == (None, None, "")
+
+
+def errors(printed="0.42"):
+    return paper(printed)
+
+
+@pytest.mark.parametrize(
+    ("expected", "ours"),
+    [
+        ("inconclusive", [0.45]),
+        ("inconclusive", [0.60]),
+        ("worse", [1.00]),
+        ("match", [0.45, 0.47, 0.44]),
+        ("match", [0.50, 0.51, 0.50, 0.51, 0.50]),
+        ("worse", [0.80, 0.81, 0.80, 0.81, 0.80]),
+        ("not run", []),
+    ],
+)
+def test_error_rates_carry_the_noise_of_a_finite_test_set(expected, ours):
+    assert error_verdict(errors(), ours, 10_000, tier="paper").status == expected
+
+
+def test_more_seeds_do_not_make_the_test_set_larger():
+    ours = [0.50, 0.51] * 50
+    assert error_verdict(errors(), ours, 10_000, tier="paper").status == "match"
+    assert error_verdict(errors(), ours, 10_000_000, tier="paper").status == "worse"
+
+
+def test_an_error_of_a_lower_tier_or_another_protocol_is_not_compared():
+    assert error_verdict(errors(), [0.42], 10_000, tier="small").status == "not comparable"
+    assert error_verdict(errors(), [0.42], 10_000, tier="paper", comparable=False).status == "not comparable"

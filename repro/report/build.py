@@ -1,9 +1,10 @@
 """Puts all generated files together, and compares them with what is there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from repro import plotting
 from repro.experiment import TIERS, Tier
@@ -67,13 +68,29 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     yield results / "tables" / "deviations.md", deviations.encode()
     readme = results.parent / "README.md"
     if readme.exists():
-        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows).encode()
+        figures = {f"results/figures/{file}.svg": _words(draw) for file, draw, _ in _drawn(rows, PUBLISHED_TIERS)}
+        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, figures).encode()
+
+
+def _words(draw: Callable[[pd.DataFrame], Figure]) -> str:
+    """A figure's alternative text: the first line of its function's docstring."""
+    return (draw.__doc__ or "").strip().splitlines()[0]
+
+
+def _drawn(
+    rows: pd.DataFrame, tiers: tuple[Tier, ...]
+) -> Iterator[tuple[str, Callable[[pd.DataFrame], Figure], pd.DataFrame]]:
+    """Name, function and rows of every figure that there are runs for."""
+    for name, experiment in EXPERIMENTS.items():
+        chosen, tier = one_tier(rows, name, tiers)
+        for file, draw in experiment.draw.items() if tier is not None else ():
+            yield file, draw, chosen
 
 
 def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     rows, own = valid_runs(load(results / "runs")), valid_runs(load(results / "local"))
     table = comparison(load_published(results / "published.csv"), rows, own)
-    claims = ledger.ledger(own, tuple(reversed(TIERS)))
+    claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)))
     yield from _files(results / "local", own, TIERS, table, claims, _laid_out(own, TIERS, " (this machine)"))
 
 
@@ -100,12 +117,10 @@ def _files(
         yield target / "tables" / f"{file}.md", pages.markdown(title, content).encode()
         yield target / "tables" / f"{file}.csv", content.to_csv(index=False, lineterminator="\n").encode()
     yield target / "tables" / "claims.md", pages.markdown("Do the papers' claims hold?", claims).encode()
-    for name, experiment in EXPERIMENTS.items():
-        chosen, tier = one_tier(rows, name, tiers)
-        for file, draw in experiment.draw.items() if tier is not None else ():
-            figure = draw(chosen)
-            yield target / "figures" / f"{file}.svg", plotting.svg_bytes(figure)
-            yield target / "figures" / f"{file}.png", plotting.png_bytes(figure)
+    for file, draw, chosen in _drawn(rows, tiers):
+        figure = draw(chosen)
+        yield target / "figures" / f"{file}.svg", plotting.svg_bytes(figure)
+        yield target / "figures" / f"{file}.png", plotting.png_bytes(figure)
 
 
 def _changed(files: dict[Path, bytes]) -> list[Path]:

@@ -45,7 +45,7 @@ def comparison(published: Sequence[Published], rows: pd.DataFrame, own: pd.DataF
 def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, str]:
     chosen, tier = one_tier(rows[rows["cell"] == number.cell], number.experiment, tiers)
     ours = _ours(number, chosen)
-    result = verdict(number, ours, tier=tier or "", deterministic=number.metric in DETERMINISTIC)
+    result = _judged(number, ours, chosen, tier or "")
     return {
         "artefact": number.source,
         "cell": number.cell,
@@ -56,9 +56,18 @@ def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dic
         "ours": _summary(ours, number),
         "tier": tier if tier and ours else "",
         "runs": _runs(chosen, number),
-        "verdict": _cited(number) or result.status,
+        "verdict": _cited(number) or result,
         "note": number.note,
     }
+
+
+def _judged(number: Published, ours: list[float], rows: pd.DataFrame, tier: str) -> str:
+    if not number.printed:
+        return "an order, no number: see the claims"
+    experiment = EXPERIMENTS.get(number.experiment)
+    if experiment is not None and number.metric in experiment.judges:
+        return experiment.judges[number.metric](number, rows, tier).status
+    return verdict(number, ours, tier=tier, deterministic=number.metric in DETERMINISTIC).status
 
 
 def _printed(number: Published) -> str:

@@ -23,12 +23,23 @@ def readme(
     claims: pd.DataFrame,
     comparison: pd.DataFrame,
     rows: pd.DataFrame,
+    figures: Mapping[str, str],
 ) -> str:
-    """Replace what stands between the markers `<!-- generated:NAME -->` and `<!-- end:NAME -->`."""
+    """Replace what stands between the markers `<!-- generated:NAME -->` and `<!-- end:NAME -->`.
+
+    Args:
+        text: the README.
+        tables: title and content by name, for the blocks `table:NAME`.
+        claims: for the block `claims`.
+        comparison: every published number, for the block `coverage`.
+        rows: published runs.
+        figures: alternative text by path, for the block `figures`.
+    """
     blocks = {
         f"table:{name}": f"**{title}**\n\n{_table(_transposed(table))}" for name, (title, table) in tables.items()
     }
     blocks["claims"] = _table(claims.drop(columns=["id"]))
+    blocks["figures"] = "\n\n".join(f"![{words}]({path})" for path, words in figures.items()) or "No published run yet."
     blocks["coverage"] = _coverage(comparison, rows)
     return re.sub(
         r"(<!-- generated:(\S+) -->\n).*?(<!-- end:\2 -->)",

@@ -35,6 +35,7 @@ def make_run(results, name, cell, rows, *, tier="small", seed=0, status="ok", so
     folder.mkdir(parents=True)
     write_rows(folder / "rows.csv", rows)
     keys = {"experiment": name, "cell": cell, "tier": tier, "seed": seed, "machine": "machine", "digest": digest}
+    keys["threads"] = 1
     (folder / "run.json").write_text(json.dumps({**keys, "status": status}))
 
 
@@ -104,7 +105,7 @@ def test_a_lower_tier_gets_no_verdict_but_a_count_of_parameters_does(results):
     build(results, local=False, write=True)
     assert ",not comparable," in comparison_line(results, "odenet,test_error")
     assert ",match," in comparison_line(results, "resnet,parameters")
-    assert ",better," in comparison_line(results, "odenet,parameters")
+    assert ",differs," in comparison_line(results, "odenet,parameters")
 
 
 def test_one_seed_at_full_budget_is_inconclusive_within_the_binomial_spread(results):
@@ -150,6 +151,31 @@ def test_a_table_that_nothing_generates_any_more_is_found_and_removed(results):
     assert not stale.exists()
 
 
+def test_smoke_runs_are_too_short_to_judge_a_claim_by(results):
+    make_run(results, FIG3, "dopri5", sweep(1.0), tier="smoke", source="local")
+    build(results, local=True, write=True)
+    claims = (results / "local" / "tables" / "claims.md").read_text()
+    assert claims.count("not attempted") == len([c for e in EXPERIMENTS.values() for c in e.claims])
+
+
+def test_a_smaller_test_set_is_shown_as_what_it_is(results):
+    rows = [Row("test_images", 1000.0, "images"), Row("test_errors", 89.0, "images"), Row("test_error", 8.9, "%")]
+    make_run(results, TABLE1, "odenet", rows, tier="smoke", source="local")
+    build(results, local=True, write=True)
+    assert "8.90 % [7.29, 10.83], 1 seed" in (results / "local" / "tables" / "table1_mnist.md").read_text()
+
+
+def test_seeds_on_two_machines_count_once(results):
+    make_run(results, TABLE1, "resnet", error_rows(50))
+    folder = next((results / "runs" / TABLE1).glob("resnet-*/machine-seed0"))
+    other = folder.with_name("other-seed0")
+    shutil.copytree(folder, other)
+    info = json.loads((other / "run.json").read_text()) | {"machine": "other"}
+    (other / "run.json").write_text(json.dumps(info))
+    build(results, local=False, write=True)
+    assert "0.50 % [0.38, 0.66], 1 seed" in read(results, "table1_mnist.md")
+
+
 def sweep(ratio, exponent=1.0, seconds_per_evaluation=0.01):
     rows = []
     for index, tolerance in enumerate((1e-1, 1e-2, 1e-3, 1e-4)):
@@ -177,12 +203,13 @@ def test_without_runs_every_claim_is_not_attempted(results):
 
 
 @pytest.mark.parametrize(
-    ("vode", "dopri5", "expected"),
+    ("averaged", "summed", "expected"),
     [(0.5, 0.5, "reproduced"), (0.5, 1.1, "partly"), (1.0, 1.1, "not reproduced")],
 )
-def test_backward_half(results, vode, dopri5, expected):
-    make_run(results, FIG3, "vode_adams", sweep(vode))
-    make_run(results, FIG3, "dopri5", sweep(dopri5))
+def test_backward_half_is_judged_by_the_papers_solver_alone(results, averaged, summed, expected):
+    make_run(results, FIG3, "vode_adams", sweep(averaged))
+    make_run(results, FIG3, "vode_adams_sum", sweep(summed))
+    make_run(results, FIG3, "dopri5", sweep(2.0))
     assert verdicts(results)["node-backward-half"] == expected
 
 
@@ -205,14 +232,14 @@ def test_constant_memory(results, adjoint, expected):
     assert verdicts(results)["node-constant-memory"] == expected
 
 
-@pytest.mark.parametrize(("one_block", "expected"), [(60, "not reproduced"), (200, "reproduced")])
+@pytest.mark.parametrize(("one_block", "expected"), [(60, "not reproduced"), (80, "partly"), (200, "reproduced")])
 def test_parameter_efficiency(results, one_block, expected):
     make_run(results, TABLE1, "odenet", error_rows(62))
     make_run(results, TABLE1, "one_block", error_rows(one_block, parameters=206_858.0))
     assert verdicts(results)["node-parameter-efficiency"] == expected
 
 
-@pytest.mark.parametrize(("odenet", "expected"), [(62, "reproduced"), (200, "not reproduced")])
+@pytest.mark.parametrize(("odenet", "expected"), [(62, "reproduced"), (90, "partly"), (200, "not reproduced")])
 def test_as_good_as_resnet(results, odenet, expected):
     make_run(results, TABLE1, "odenet", error_rows(odenet))
     make_run(results, TABLE1, "resnet", error_rows(60))

@@ -10,10 +10,10 @@ hardly controlled; summed (`_sum` cells), the adjoint and the parameter gradient
 used; both are measured, with the gradient's error beside them.
 
 Deviations: the paper solved with SciPy's implicit Adams code (LSODE/VODE), whose corrector it does not name; here
-`vode_adams` iterates functionally, and dopri5 stands beside it with the default error norm and the seminorm. One batch of
-test images shares its steps. Errors are against the same float32 network, converted to float64 and solved far more
-tightly. The network has ReLUs, so its field is only piecewise smooth and no method reaches its order. VODE's forward time
-includes the state's way to NumPy in float64 and back.
+`vode_adams` iterates functionally, and dopri5 stands beside it with the default error norm and the seminorm. One batch
+of test images shares its steps. Errors are against the same float32 network, converted to float64 and solved far more
+tightly. The network has ReLUs, so its field is only piecewise smooth and no method reaches its order. VODE's forward
+time includes the state's way to NumPy in float64 and back.
 """
 
 import copy

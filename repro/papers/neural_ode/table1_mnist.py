@@ -30,7 +30,7 @@ from repro.nets.odenet import Downsampling, mlp, ode_block_of, ode_net, residual
 from repro.ode import Solver, supported
 from repro.papers.neural_ode.claims import TABLE1_CLAIMS
 from repro.papers.neural_ode.deviations import MNIST
-from repro.papers.neural_ode.tables import draw_errors, table1
+from repro.papers.neural_ode.tables import draw_errors, judge_error, table1
 from repro.results import Row
 from repro.training import Training, fit, seeded_streams
 
@@ -68,6 +68,12 @@ class Config(experiment.Config):
     """Evaluate on so many images only (smoke tier)."""
 
     def __post_init__(self) -> None:
+        if min(self.epochs, self.batch) < 1:
+            raise ValueError(f"epochs and batch must be at least 1, got {self.epochs} and {self.batch}")
+        if self.train_limit is not None and self.train_limit < self.batch:
+            raise ValueError(f"train_limit must be at least the batch of {self.batch}, got {self.train_limit}")
+        if self.evaluation_limit is not None and self.evaluation_limit < 1:
+            raise ValueError(f"evaluation_limit must be at least 1, got {self.evaluation_limit}")
         if reason := supported(self.solver, self.gradient):
             raise ValueError(reason)
 
@@ -236,11 +242,12 @@ EXPERIMENT = Experiment(
         "smoke": lambda config: replace(config, epochs=2, train_limit=1280, evaluation_limit=1000),
         "small": lambda config: replace(config, epochs=10),
     },
-    smoke_cells=("mlp", "resnet", "rknet", "odenet", "one_block", "no_block"),
+    main_cells=("mlp", "resnet", "rknet", "odenet", "one_block", "no_block"),
     measure=measure,
     evaluate=evaluate,
     draw={"table1_errors": draw_errors},
     tables={"table1_mnist": table1},
+    judges={"test_error": judge_error},
     claims=TABLE1_CLAIMS,
     deviations=MNIST,
 )
