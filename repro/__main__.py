@@ -142,9 +142,10 @@ def _run_one(name: str, cell: str, seed: int, options: argparse.Namespace, rest:
     import torch
     import tyro
 
+    from repro.guards import Busy
     from repro.papers import EXPERIMENTS
     from repro.progress import Bar
-    from repro.runner import Busy, MissingWeights, Request, run
+    from repro.runner import MissingWeights, Request, run
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -4,20 +4,16 @@ A run works in a cache folder outside the repository. Killed at any moment, the 
 its folder is moved into results/ in one rename, so that a reader sees a whole run or none.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,6 +21,7 @@ from torch import Tensor
 
 from repro.checkpoint import load_tensors, write_atomically
 from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, settings_of
+from repro.guards import locked, stop_signals
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.results import (
@@ -44,10 +41,6 @@ RESUMED_KEYS = ("start", "commit", "dirty", "machine", "threads", "versions", "l
 
 MAX_COMMITTED_CHECKPOINT = 4 * 2**20
 """Bytes; a larger checkpoint of an unfinished run is not copied into results/checkpoints/."""
-
-
-class Busy(Exception):
-    """Another process works on this very run."""
 
 
 class MissingWeights(Exception):
@@ -122,7 +115,7 @@ def run(request: Request, progress: Callable[..., None]) -> Outcome:
     if request.destination.exists() and not request.force:
         return _skip(request)
     request.work.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(request.work), _signals() as flags:
+    with locked(request.work), stop_signals() as flags:
         if request.destination.exists() and not request.force:  # another process finished it a moment ago
             return _skip(request)
         request.work.mkdir(exist_ok=True)
@@ -268,36 +261,3 @@ def _find_weights(
                 return load_tensors(path, context.device)[0]
     raise MissingWeights(f"no finished run of {name} {cell} (tier {tier}, seed {seed}): "
                          f"first `python -m repro run {name} {cell} --tier {tier} --seed {seed}`")  # fmt: skip
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run's lock; the system lets go of it when the process dies, however it dies."""
-    with (folder.parent / f"{folder.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"another process is working on {folder.parent.name} {folder.name}") from None
-        yield
-
-
-class _Flags:
-    context: Context | None = None
-
-
-@contextmanager
-def _signals() -> Iterator[_Flags]:
-    """On SIGINT or SIGTERM ask the loop to save and leave; a second signal ends the process at once."""
-    flags = _Flags()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if flags.context is None or flags.context.stop:
-            raise KeyboardInterrupt
-        flags.context.stop = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flags
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,10 +15,11 @@ from torch import nn
 from repro import experiment, runner
 from repro.checkpoint import save_tensors
 from repro.experiment import Experiment, silent
+from repro.guards import Busy
 from repro.nets.odenet import OdeBlock
 from repro.ode import Solver
 from repro.results import COST_METRICS, Row, load, read_rows, results_root
-from repro.runner import Busy, MissingWeights, Request
+from repro.runner import MissingWeights, Request
 from repro.training import CHECKPOINT, Training, fit
 
 CPU = torch.device("cpu")
@@ -270,7 +271,7 @@ def test_stopped_and_resumed_is_uninterrupted(publish, tmp_path, monkeypatch):
     for step in (1, 2, 5):
         paused = run(request(publish=publish), stopping_at(step))
         assert paused.status == "interrupted"
-        assert paused.detail.startswith("interrupted")
+        assert paused.detail.startswith("asked to stop")
         assert paused.folder is None
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     done = run(request(publish=publish))

@@ -1,5 +1,6 @@
 """Solve an initial value problem and differentiate through it."""
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,8 +43,8 @@ def solve(
         t: At least two output times, strictly monotone in either direction, in y0's dtype and on its device.
         solver: Method, tolerances, engine.
         gradient: One of `GRADIENTS`.
-        parameters: Tensors that the field closes over and that get gradients; None takes the module's own parameters,
-            and none at all if the field is no module. "backprop" finds them by itself.
+        parameters: Tensors that the field closes over and that get gradients; None takes the module's own parameters.
+            A field that is no module but uses one must name them; "backprop" finds them by itself.
 
     Returns:
         The state at every output time, differentiable in y0, t and the parameters, and the cost.
@@ -59,7 +60,7 @@ def solve(
     if reason is not None:
         raise UnsupportedCombination(reason)
     stats = Stats()
-    y = GRADIENTS[gradient](field, y0, t, solver, parameters=_parameters(field, parameters), stats=stats)
+    y = GRADIENTS[gradient](field, y0, t, solver, parameters=_parameters(field, parameters, gradient), stats=stats)
     return Solution(y, stats)
 
 
@@ -83,7 +84,31 @@ def check_problem(y0: Tensor, t: Tensor) -> None:
         raise ValueError(f"t must be finite and strictly increasing or strictly decreasing; got {t.tolist()}")
 
 
-def _parameters(field: VectorField, parameters: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
-    if parameters is None:
-        parameters = field.parameters() if isinstance(field, nn.Module) else ()
+def _parameters(field: VectorField, parameters: Iterable[Tensor] | None, gradient: str) -> tuple[Tensor, ...]:
+    if parameters is None and not isinstance(field, nn.Module):
+        if gradient != "backprop" and _holds_parameters(field):
+            raise ValueError(
+                f"parameters must be given: the field is no module but uses parameters, and {gradient} finds none by "
+                "itself; pass parameters=module.parameters(), or () to train none of them"
+            )
+        parameters = ()
+    elif parameters is None:
+        parameters = field.parameters()  # pyright: ignore[reportAttributeAccessIssue]
     return tuple(p for p in parameters if p.requires_grad)
+
+
+def _holds_parameters(field: VectorField) -> bool:
+    """Whether a function, method or callable object plainly refers to something that requires gradients."""
+    function = inspect.unwrap(getattr(field, "__func__", field))
+    if inspect.isfunction(function):
+        names = inspect.getclosurevars(function)
+        seen = [*names.nonlocals.values(), *names.globals.values(), getattr(field, "__self__", None)]
+    else:
+        seen = list(getattr(field, "__dict__", {}).values())
+    return any(_requires_grad(value) for value in seen)
+
+
+def _requires_grad(value: object) -> bool:
+    if isinstance(value, nn.Module):
+        return any(p.requires_grad for p in value.parameters())
+    return isinstance(value, nn.Parameter) and value.requires_grad

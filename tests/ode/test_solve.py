@@ -143,3 +143,30 @@ def test_solve_checks_its_problem(net, y0):
 
 def test_solvers_are_values():
     assert replace(SOLVERS["dopri5"], rtol=1e-3) == Solver(rtol=1e-3)
+
+
+class Holder:
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, t, y):
+        return self.module(y)
+
+    def method(self, t, y):
+        return self.module(y)
+
+
+@pytest.mark.parametrize("kind", ["closure", "object", "function held by a module"])
+def test_parameters_that_a_gradient_method_would_miss_must_be_named(kind):
+    module = torch.nn.Linear(2, 2, dtype=torch.float64)
+    module.apply_at = lambda t, y: module(y)
+    field = {"closure": lambda t, y: module(y), "object": Holder(module), "function held by a module": module.apply_at}[
+        kind
+    ]
+    y0, t = torch.ones(2, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="parameters must be given"):
+        solve(field, y0, t, gradient="adjoint")
+    assert solve(field, y0, t, gradient="backprop").y.requires_grad
+    solve(field, y0, t, gradient="adjoint", parameters=module.parameters()).y[-1].sum().backward()
+    assert module.weight.grad is not None
+    assert not solve(field, y0, t, gradient="adjoint", parameters=()).y.requires_grad

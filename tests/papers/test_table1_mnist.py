@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from repro.experiment import Context
 from repro.papers.neural_ode import table1_mnist
-from repro.papers.neural_ode.table1_mnist import CELLS, EXPERIMENT, Config, Images, build, random_crop, to_float
+from repro.papers.neural_ode.mnist_images import Images, random_crop, to_float
+from repro.papers.neural_ode.table1_mnist import CELLS, EXPERIMENT, Config, build
 from repro.results import COST_METRICS, Row
 from repro.runner import Request, run
 
@@ -136,7 +137,7 @@ def test_learning_rate_drops_where_the_public_example_drops_it():
 
 def test_the_protocol_decides_on_what_is_selected():
     device = torch.device("cpu")
-    ours, public = (Images(Config(protocol=protocol), device) for protocol in ("validation", "public"))
+    ours, public = (Images(device, validation=validation) for validation in (True, False))
     assert (len(ours.train[0]), len(ours.select[0]), len(ours.test[0])) == (50_000, 10_000, 10_000)
     assert (len(public.train[0]), len(public.select[0]), len(public.test[0])) == (60_000, 10_000, 10_000)
     assert torch.equal(public.select[0], public.test[0])
@@ -199,7 +200,7 @@ def test_the_tight_test_error_is_measured_at_a_tenth_of_the_tolerance():
     model, seen = build(config), []
     block = table1_mnist.ode_block_of(model)
     block.register_forward_hook(lambda *_: seen.append((block.solver.rtol, block.solver.atol)))
-    list(table1_mnist.final_rows(config, model, Images(config, torch.device("cpu"))))
+    list(table1_mnist.final_rows(config, model, Images(torch.device("cpu"), evaluation_limit=2)))
     assert seen == [(1e-3, 1e-3), (1e-4, 1e-4)]
     assert block.solver == config.solver
 

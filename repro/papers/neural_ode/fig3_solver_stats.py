@@ -39,6 +39,7 @@ from repro.nets.odenet import OdeBlock
 from repro.ode import SOLVERS, Solver, Stats, solve
 from repro.papers.neural_ode import table1_mnist
 from repro.papers.neural_ode.claims import FIG3_CLAIMS
+from repro.papers.neural_ode.mnist_images import Images, to_float
 from repro.results import Row, curve
 
 SOURCE = ("neural_ode/table1_mnist", "odenet")
@@ -103,12 +104,12 @@ def _trained(config: Config, context: Context) -> Network:
     settings = table1_mnist.CELLS["odenet"]
     model = table1_mnist.build(settings).to(context.device)
     model.load_state_dict(dict(weights))
-    images = table1_mnist.Images(replace(settings, evaluation_limit=config.batch), context.device)
+    images = Images(context.device, evaluation_limit=config.batch)
     context.inputs.update(images.sha256)
     block = model[1]
     assert isinstance(block, OdeBlock), "an ODE-Net is down-sampling, ODE block, head"
     with torch.no_grad():
-        y0 = model[0](table1_mnist.to_float(images.test[0]))
+        y0 = model[0](to_float(images.test[0]))
     return Network(block.field, model[2], y0, images.test[1])
 
 

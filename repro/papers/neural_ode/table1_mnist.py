@@ -17,19 +17,18 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from jaxtyping import UInt8
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro import experiment
 from repro.checkpoint import save_tensors
-from repro.data import DATASETS, Labelled
 from repro.experiment import Context, Experiment
-from repro.metrics import count_errors, error_percent, nll_nats
+from repro.metrics import error_percent
 from repro.nets.odenet import Downsampling, mlp, ode_block_of, ode_net, residual_net
 from repro.ode import Solver, supported
 from repro.papers.neural_ode.claims import TABLE1_CLAIMS
 from repro.papers.neural_ode.deviations import MNIST
+from repro.papers.neural_ode.mnist_images import Images, measure_error, random_crop, to_float
 from repro.papers.neural_ode.tables import draw_errors, judge_error, table1
 from repro.results import Row
 from repro.training import Training, fit, seeded_streams
@@ -78,22 +77,6 @@ class Config(experiment.Config):
             raise ValueError(reason)
 
 
-class Images:
-    """The images of one run, on its device: uint8, cut as the config says."""
-
-    def __init__(self, config: Config, device: torch.device) -> None:
-        splits = DATASETS["mnist"].load(validation=config.protocol == "validation")
-        chosen = splits.validation if config.protocol == "validation" else splits.test
-        self.sha256 = splits.sha256
-        self.train = _on_device(splits.train, config.train_limit, device)
-        self.select = _on_device(chosen, config.evaluation_limit, device)
-        self.test = _on_device(splits.test, config.evaluation_limit, device)
-
-
-def _on_device(part: Labelled, limit: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    return part.images[:limit].to(device), part.labels[:limit].to(device)
-
-
 def build(config: Config) -> nn.Sequential:
     """The network of a config, initialised from its seed."""
     with torch.random.fork_rng(devices=[]):
@@ -108,34 +91,10 @@ def build(config: Config) -> nn.Sequential:
                 return residual_net(config.downsampling, n_blocks)
 
 
-def to_float(images: UInt8[Tensor, "batch h w"]) -> Tensor:
-    """Bytes to [batch, 1, h, w] in [0, 1]."""
-    return images.unsqueeze(1).float() / 255
-
-
-def random_crop(images: UInt8[Tensor, "batch h w"], padding: int, stream: Generator) -> UInt8[Tensor, "batch h w"]:
-    """Shift every image by up to `padding` pixels each way, filling with black."""
-    if padding == 0:
-        return images
-    batch, height, width = images.shape
-    offsets = torch.randint(0, 2 * padding + 1, (2, batch, 1), generator=stream).to(images.device)
-    rows = offsets[0] + torch.arange(height, device=images.device)
-    columns = offsets[1] + torch.arange(width, device=images.device)
-    item = torch.arange(batch, device=images.device)[:, None, None]
-    return F.pad(images, [padding] * 4)[item, rows[:, :, None], columns[:, None, :]]
-
-
-@torch.no_grad()
-def measure_error(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) -> tuple[int, float]:
-    """Errors and mean negative log-likelihood (nats) over all the images."""
-    model.eval()
-    errors, nll = 0, 0.0
-    for chunk, target in zip(images.split(batch), labels.split(batch), strict=True):
-        logits = model(to_float(chunk))
-        errors += count_errors(logits, target)
-        nll += float(nll_nats(logits, target)) * len(target)
-    model.train()
-    return errors, nll / len(labels)
+def images_of(config: Config, context: Context) -> Images:
+    """The images that a config trains, selects and is tested on."""
+    limits = {"train_limit": config.train_limit, "evaluation_limit": config.evaluation_limit}
+    return Images(context.device, validation=config.protocol == "validation", **limits)
 
 
 def training(config: Config, model: nn.Sequential, images: Images) -> Training:
@@ -181,7 +140,7 @@ def training(config: Config, model: nn.Sequential, images: Images) -> Training:
 
 def measure(config: Config, context: Context) -> Iterator[Row]:
     """Train one network and measure it on the test images."""
-    images = Images(config, context.device)
+    images = images_of(config, context)
     context.inputs.update(images.sha256)
     model = build(config).to(context.device)
     yield Row("parameters", sum(p.numel() for p in model.parameters()), "parameters")
@@ -211,7 +170,7 @@ def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) ->
     """Test error again, from a run's weights."""
     model = build(config).to(context.device)
     model.load_state_dict(dict(tensors))
-    return list(final_rows(config, model, Images(config, context.device)))
+    return list(final_rows(config, model, images_of(config, context)))
 
 
 def _cells() -> dict[str, Config]:
