@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="run again what is finished")
     run.add_argument("--max-minutes", type=float, help="stop each cell after so long, resumable")
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, help="longest time between checkpoints")
-    run.add_argument("--threads", type=int, help="CPU threads of torch")
+    run.add_argument("--threads", type=int, help="CPU threads of torch; one in the smoke tier, else torch's own choice")
     report = verbs.add_parser("report", help="rebuild tables, figures and the README's generated part")
     report.add_argument("--local", action="store_true", help="also show this machine's own runs (in results/local/)")
     report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
@@ -147,8 +147,8 @@ def _run_one(name: str, cell: str, seed: int, options: argparse.Namespace, rest:
     from repro.progress import Bar
     from repro.runner import MissingWeights, Request, run
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    if options.threads or options.tier == "smoke":  # on a busy machine two threads wait for each other for seconds
+        torch.set_num_threads(options.threads or 1)
     experiment = EXPERIMENTS[name]
     device = pick_device(options.device)
     config = tyro.cli(
