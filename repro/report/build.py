@@ -18,7 +18,7 @@ PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
 """Tiers whose numbers mean something; smoke runs are shown on the machine that made them only."""
 
 Tables = dict[str, tuple[str, pd.DataFrame]]
-"""Title and content of each laid-out table, by its file's name."""
+"""Title and content of each laid-out table, by its file's name, which ends in the tier."""
 
 
 def build(results: Path, *, local: bool, write: bool) -> list[Path]:
@@ -95,12 +95,14 @@ def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Tables:
+    """Every laid-out table of every tier that has runs, the highest tier first, so that none hides another."""
     tables: Tables = {}
     for name, experiment in EXPERIMENTS.items():
-        chosen, tier = one_tier(rows, name, tiers)
-        if tier is not None:
+        present = [tier for tier in reversed(tiers) if ((rows["experiment"] == name) & (rows["tier"] == tier)).any()]
+        for tier in present:
             title = f"{experiment.artefact}, tier `{tier}`{suffix}"
-            tables |= {file: (title, make(chosen)) for file, make in experiment.tables.items()}
+            for file, make in experiment.tables.items():
+                tables[f"{file}_{tier}"] = (title, make(rows[rows["tier"] == tier]))
     return tables
 
 

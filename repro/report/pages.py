@@ -29,15 +29,17 @@ def readme(
 
     Args:
         text: the README.
-        tables: title and content by name, for the blocks `table:NAME`.
+        tables: title and content by name, which ends in the tier, for the blocks `table:NAME`.
         claims: for the block `claims`.
         comparison: every published number, for the block `coverage`.
         rows: published runs.
         figures: alternative text by path, for the block `figures`.
     """
-    blocks = {
-        f"table:{name}": f"**{title}**\n\n{_table(_transposed(table))}" for name, (title, table) in tables.items()
-    }
+    blocks: dict[str, str] = {}
+    for name, (title, table) in tables.items():  # one after another, the highest tier first
+        block = f"table:{name.rpartition('_')[0]}"
+        shown = f"**{title}**\n\n{_table(_transposed(table))}"
+        blocks[block] = f"{blocks[block]}\n\n{shown}" if block in blocks else shown
     blocks["claims"] = _table(claims.drop(columns=["id"]))
     blocks["figures"] = "\n\n".join(f"![{words}]({path})" for path, words in figures.items()) or "No published run yet."
     blocks["coverage"] = _coverage(comparison, rows)

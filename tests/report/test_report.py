@@ -63,7 +63,7 @@ def test_building_again_changes_nothing(results):
     assert build(results, local=False, write=False) == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "results/tables/table1_mnist.md", "results/tables/comparison.csv"])
+@pytest.mark.parametrize("name", ["README.md", "results/tables/table1_mnist_small.md", "results/tables/comparison.csv"])
 def test_a_number_edited_by_hand_is_found_and_nothing_is_written(results, name):
     make_run(results, TABLE1, "odenet", error_rows(83))
     build(results, local=False, write=True)
@@ -111,21 +111,24 @@ def test_a_lower_tier_gets_no_verdict_but_a_count_of_parameters_does(results):
 def test_one_seed_at_full_budget_is_inconclusive_within_the_binomial_spread(results):
     make_run(results, TABLE1, "odenet", error_rows(45), tier="paper")
     build(results, local=False, write=True)
-    table = read(results, "table1_mnist.md")
+    table = read(results, "table1_mnist_paper.md")
     assert "tier `paper`" in table
     odenet = next(line for line in table.splitlines() if line.startswith("| ODE-Net"))
     assert "inconclusive" in odenet
+    assert ",inconclusive," in comparison_line(results, "odenet,test_error")
 
 
-def test_the_highest_tier_is_shown_and_smoke_never_is(results):
+def test_no_tier_hides_another_and_smoke_is_never_published(results):
     make_run(results, TABLE1, "odenet", error_rows(90), tier="smoke")
     build(results, local=False, write=True)
-    assert not (results / "tables" / "table1_mnist.md").exists()
+    assert list((results / "tables").glob("table1_mnist*")) == []
     make_run(results, TABLE1, "odenet", error_rows(80), tier="small")
     make_run(results, TABLE1, "odenet", error_rows(45), tier="paper")
     build(results, local=False, write=True)
-    assert "0.45 %" in read(results, "table1_mnist.md")
-    assert "0.80 %" not in read(results, "table1_mnist.md")
+    assert "0.45 %" in read(results, "table1_mnist_paper.md")
+    assert "0.80 %" in read(results, "table1_mnist_small.md")
+    readme = (results.parent / "README.md").read_text()
+    assert readme.index("tier `paper`") < readme.index("tier `small`")
 
 
 def test_own_runs_get_a_column_of_their_own_and_never_reach_published_tables(results):
@@ -162,7 +165,7 @@ def test_a_smaller_test_set_is_shown_as_what_it_is(results):
     rows = [Row("test_images", 1000.0, "images"), Row("test_errors", 89.0, "images"), Row("test_error", 8.9, "%")]
     make_run(results, TABLE1, "odenet", rows, tier="smoke", source="local")
     build(results, local=True, write=True)
-    assert "8.90 % [7.29, 10.83], 1 seed" in (results / "local" / "tables" / "table1_mnist.md").read_text()
+    assert "8.90 % [7.29, 10.83], 1 seed" in (results / "local" / "tables" / "table1_mnist_smoke.md").read_text()
 
 
 def test_seeds_on_two_machines_count_once(results):
@@ -173,7 +176,7 @@ def test_seeds_on_two_machines_count_once(results):
     info = json.loads((other / "run.json").read_text()) | {"machine": "other"}
     (other / "run.json").write_text(json.dumps(info))
     build(results, local=False, write=True)
-    assert "0.50 % [0.38, 0.66], 1 seed" in read(results, "table1_mnist.md")
+    assert "0.50 % [0.38, 0.66], 1 seed" in read(results, "table1_mnist_small.md")
 
 
 def sweep(ratio, exponent=1.0, seconds_per_evaluation=0.01):
