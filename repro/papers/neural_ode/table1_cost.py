@@ -166,9 +166,11 @@ def _cells() -> dict[str, Config]:
     return networks | depth | {"depth_resnet": Config()}
 
 
+CELLS = _cells()
+
 EXPERIMENT = Experiment(
     artefact="Neural ODE, Table 1 (memory and time)",
-    cells=_cells(),
+    cells=CELLS,
     tiers={
         "smoke": lambda config: replace(config, batch=32, depths=(2, 4, 8), repeats=3),
         "small": lambda config: replace(config, repeats=15),
