@@ -36,6 +36,7 @@ from repro.results import (
 )
 from repro.training import CHECKPOINT
 
+JOURNAL = "journal.json"
 RESUMED_KEYS = ("start", "commit", "dirty", "machine", "threads", "versions", "load_average")
 """What run.json says of each sitting after the first: on another machine or thread count the bits may differ."""
 
@@ -159,7 +160,7 @@ def _run_locked(request: Request, context: Context) -> Outcome:
 
 def _journal(request: Request) -> list[dict[str, Any]]:
     """Note this sitting beside the checkpoint: a run that was resumed says by which code each part was made."""
-    path = request.work / "journal.json"
+    path = request.work / JOURNAL
     sittings = json.loads(path.read_text()) if path.exists() else []
     sittings.append({"start": _now(), **provenance(request.device), "command": command_line()})
     write_atomically(path, json.dumps(sittings).encode())
@@ -173,15 +174,20 @@ def _now() -> str:
 def _pause(request: Request, reason: str) -> Outcome:
     checkpoint = request.work / CHECKPOINT
     if request.publish and checkpoint.exists() and checkpoint.stat().st_size <= MAX_COMMITTED_CHECKPOINT:
-        request.parked.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(request.parked, checkpoint.read_bytes())
+        _copy(request.work, request.parked.parent)
     return Outcome("paused", f"{reason}; the same command goes on from here")
 
 
 def _unpark(request: Request) -> None:
-    checkpoint = request.work / CHECKPOINT
-    if request.publish and request.parked.exists() and not checkpoint.exists():
-        write_atomically(checkpoint, request.parked.read_bytes())
+    if request.publish and request.parked.exists() and not (request.work / CHECKPOINT).exists():
+        _copy(request.parked.parent, request.work)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a run's state: the journal first, so that no checkpoint is ever without the history of its sittings."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (JOURNAL, CHECKPOINT):
+        write_atomically(target / name, (source / name).read_bytes())
 
 
 def _write_diagnosis(context: Context, error: SolveError) -> None:

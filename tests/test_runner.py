@@ -297,6 +297,7 @@ def test_a_published_run_goes_on_on_a_new_machine(tmp_path, monkeypatch):
     seen = []
     done = run(request(publish=True), lambda step, total, values: seen.append(step))
     assert seen == [4, 5, 6]
+    assert len(info(done)["resumed"]) == 1, "the first sitting is not forgotten"
     assert numbers(done.folder) == numbers(whole.folder)
     assert not paused.parked.exists()
 
