@@ -126,6 +126,17 @@ def curve(rows: pd.DataFrame, experiment: str, cell: str) -> pd.DataFrame:
     return here.pivot_table(index="step", columns="metric", values="value")
 
 
+def outcomes(rows: pd.DataFrame, noun: str = "") -> str:
+    """How the runs behind some rows ended, as "2 of 3 seeds; 1 diverged"; empty where there is none.
+
+    A failed run is counted, never averaged, never hidden.
+    """
+    runs = rows.drop_duplicates("run")
+    counts = runs["status"].value_counts()
+    failed = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
+    return "; ".join([f"{counts.get('ok', 0)} of {len(runs)} {noun}".rstrip(), *failed]) if len(runs) else ""
+
+
 def _of_cell(rows: pd.DataFrame, experiment: str, cell: str) -> pd.Series:
     return (rows["experiment"] == experiment) & (rows["cell"] == cell) & (rows["status"] == "ok")
 

@@ -258,12 +258,12 @@ def _find_weights(
     """
     tier = request.tier
     digest = experiment.digest(experiment.config(cell, tier))
-    for root in (results_root() / name for name in (("runs",) if request.publish else ("local", "runs"))):
-        for path in sorted(root.glob(f"{name}/{cell}-{digest}/*-seed{seed}/model.safetensors")):
+    for source in ("runs",) if request.publish else ("local", "runs"):
+        for path in sorted((results_root() / source).glob(f"{name}/{cell}-{digest}/*-seed{seed}/model.safetensors")):
             info = json.loads((path.parent / "run.json").read_text())
             if info["tier"] == tier and info["status"] == "ok":
-                source = path.relative_to(results_root()).as_posix()
-                context.inputs[source] = hashlib.sha256(path.read_bytes()).hexdigest()
+                read = path.relative_to(results_root()).as_posix()
+                context.inputs[read] = hashlib.sha256(path.read_bytes()).hexdigest()
                 return load_tensors(path, context.device)[0]
     raise MissingWeights(f"no finished run of {name} {cell} (tier {tier}, seed {seed}): "
                          f"first `python -m repro run {name} {cell} --tier {tier} --seed {seed}`")  # fmt: skip

@@ -7,7 +7,7 @@ import pandas as pd
 
 from repro.papers import EXPERIMENTS
 from repro.published import Published
-from repro.results import final_values
+from repro.results import final_values, outcomes
 from repro.verdicts import verdict
 
 SCALES = {("parameters", "M"): 1e-6}
@@ -55,7 +55,7 @@ def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dic
         "unit": number.unit,
         "ours": _summary(ours, number),
         "tier": tier if tier and ours else "",
-        "runs": _runs(chosen, number),
+        "runs": outcomes(chosen[chosen["experiment"] == number.experiment], "seeds"),
         "verdict": _cited(number) or result,
         "note": number.note,
     }
@@ -99,11 +99,3 @@ def _summary(values: list[float], number: Published) -> str:
     digits = len(number.printed.partition(".")[2]) + 1 if number.printed else 3
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{fmean(values):.{digits}f}{spread}"
-
-
-def _runs(rows: pd.DataFrame, number: Published) -> str:
-    """How many seeds there are and how they ended: a failed run is counted, never averaged, never hidden."""
-    runs = rows[rows["experiment"] == number.experiment].drop_duplicates("run")
-    counts = runs["status"].value_counts()
-    failed = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
-    return "; ".join([f"{counts.get('ok', 0)} of {len(runs)} seeds", *failed]) if len(runs) else ""

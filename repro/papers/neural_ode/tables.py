@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from repro import plotting
 from repro.papers.neural_ode.claims import COST, TABLE1
 from repro.published import Published, load_published
-from repro.results import curve, final_values, results_root
+from repro.results import curve, final_values, outcomes, results_root
 from repro.verdicts import Verdict, binomial_interval, error_verdict, z_statistic
 
 TEST_IMAGES = 10_000
@@ -40,10 +40,14 @@ def table1(rows: pd.DataFrame) -> pd.DataFrame:
         rows: the runs of one tier.
     """
     tier = str(rows["tier"].iloc[0])
-    published = {
-        (p.cell, p.metric): p for p in load_published(results_root() / "published.csv") if p.experiment == TABLE1
-    }
+    published = _published()
     return pd.DataFrame([_line(rows, published, cell, name, tier) for cell, name in NETWORKS.items()])
+
+
+def _published() -> dict[tuple[str, str], Published]:
+    """Table 1's numbers as printed, by cell and metric."""
+    numbers = load_published(results_root() / "published.csv")
+    return {(number.cell, number.metric): number for number in numbers if number.experiment == TABLE1}
 
 
 def _line(
@@ -68,7 +72,7 @@ def _line(
         "training step": _format(rows, COST, cell, "step_time", "{:.0f} ms", 1e3),
         "NFE forward / backward, last epoch": _evaluations(rows, cell),
         "share of the public budget": _format(rows, TABLE1, cell, "budget_share", "{:.1%}"),
-        "runs": _runs(rows, cell),
+        "runs": outcomes(rows[(rows["experiment"] == TABLE1) & (rows["cell"] == cell)]) or "not run",
     }
 
 
@@ -108,13 +112,6 @@ def table1_cost(rows: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
-
-
-def _runs(rows: pd.DataFrame, cell: str) -> str:
-    """How the seeds ended: a failed run is counted, never averaged, never hidden."""
-    runs = rows[(rows["experiment"] == TABLE1) & (rows["cell"] == cell)].drop_duplicates("run")
-    failed = [f"{count} {status}" for status, count in runs["status"].value_counts().items() if status != "ok"]
-    return "; ".join([f"{(runs['status'] == 'ok').sum()} of {len(runs)}", *failed]) if len(runs) else "not run"
 
 
 def _published_errors(published: dict[tuple[str, str], Published], *cells: str) -> list[tuple[int, int]]:
@@ -170,9 +167,9 @@ def _evaluations(rows: pd.DataFrame, cell: str) -> str:
 
 def draw_errors(rows: pd.DataFrame) -> Figure:
     """Test errors, ours by both protocols and the paper's, all with the 95 % interval of 10,000 test images."""
-    published = {p.cell: p.value for p in load_published(results_root() / "published.csv") if p.metric == "test_error"}
+    published = _published()
     tier = str(rows["tier"].iloc[0])
-    paper = {cell: (error / 100 * TEST_IMAGES, TEST_IMAGES) for cell, error in published.items() if error is not None}
+    paper = {cell: next(iter(_published_errors(published, cell)), None) for cell in NETWORKS}
     clean, public = ({cell: _counts(rows, cell + suffix) for cell in NETWORKS} for suffix in ("", "_public"))
     figure, (axis,) = plotting.new_figure(1, 1, panel=(1.6 * plotting.COLUMN_WIDTH, 2.8))
     _draw_points(axis, paper, -0.2, color="0.35", marker="D", label="paper")
@@ -190,7 +187,13 @@ def draw_errors(rows: pd.DataFrame) -> Figure:
 
 
 def _draw_points(
-    axis: Axes, counts: Mapping[str, tuple[float, int] | None], shift: float, *, color: str, marker: str, label: str
+    axis: Axes,
+    counts: Mapping[str, tuple[float | int, int] | None],
+    shift: float,
+    *,
+    color: str,
+    marker: str,
+    label: str,
 ) -> None:
     found = [(place + shift, c) for place, cell in enumerate(NETWORKS) if (c := counts.get(cell)) is not None]
     if not found:
