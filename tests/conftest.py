@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from repro.__main__ import main
+from repro.nets.fields import FIELDS
 from repro.results import COST_METRICS, read_rows
 
 
@@ -76,3 +77,24 @@ def call(capsys):
         return code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def make_field():
+    """A perceptron field in float64, the same at every call."""
+
+    def make(dim, width=7, depth=2, *, layer="concatsquash", activation="tanh"):
+        torch.manual_seed(1)
+        return FIELDS[layer](dim, width, depth, activation).double()
+
+    return make
+
+
+@pytest.fixture
+def trace_of():
+    """Trace of each row's Jacobian by torch.func's Jacobian: an implementation that is not ours."""
+
+    def trace_of(field, t, y):
+        return torch.stack([torch.func.jacrev(lambda row: field(t, row[None])[0])(row).trace() for row in y])
+
+    return trace_of

@@ -11,11 +11,18 @@ from torch.autograd.function import once_differentiable
 from repro.ode.engines import integrate
 from repro.ode.meter import Meter, Stats
 from repro.ode.solvers import Solver
-from repro.types import Scalar, State, Times, Trajectory, VectorField
+from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
 
 
 def adjoint(
-    field: VectorField, y0: State, t: Times, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    *,
+    parameters: tuple[Tensor, ...],
+    stats: Stats,
+    norm: Norm | None = None,
 ) -> Trajectory:
     """Solve, with gradients by Algorithm 1 (and Algorithm 2 when `t` requires grad).
 
@@ -38,6 +45,7 @@ def adjoint(
         solver: Method, tolerances, engine.
         parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
+        norm: Size of an error of y, and backward also of a; None is the RMS.
 
     Returns:
         The state at every output time.
@@ -48,11 +56,18 @@ def adjoint(
         `requires_grad_`, and costs backward evaluations when f depends on t.
     """
     stats.nfe_backward = 0
-    return _Adjoint.apply(_Problem(field, solver, stats, seminorm=False), y0, t, *parameters)
+    return _Adjoint.apply(_Problem(field, solver, stats, norm, seminorm=False), y0, t, *parameters)
 
 
 def adjoint_seminorm(
-    field: VectorField, y0: State, t: Times, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    *,
+    parameters: tuple[Tensor, ...],
+    stats: Stats,
+    norm: Norm | None = None,
 ) -> Trajectory:
     """Solve, with gradients as `adjoint`, but steps that are controlled by y and a alone.
 
@@ -65,6 +80,7 @@ def adjoint_seminorm(
         solver: Method and tolerances; the torchdiffeq engine.
         parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
+        norm: Size of an error of y, and backward also of a; None is the RMS.
 
     Returns:
         The state at every output time.
@@ -73,7 +89,7 @@ def adjoint_seminorm(
         Kidger, Chen, Lyons 2021, "Hey, that's not an ODE" (arXiv 2009.09457), Sec. 3.
     """
     stats.nfe_backward = 0
-    return _Adjoint.apply(_Problem(field, solver, stats, seminorm=True), y0, t, *parameters)
+    return _Adjoint.apply(_Problem(field, solver, stats, norm, seminorm=True), y0, t, *parameters)
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,7 @@ class _Problem:
     field: VectorField
     solver: Solver
     stats: Stats
+    norm: Norm | None
     seminorm: bool
 
 
@@ -92,7 +109,7 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: _Problem, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
         meter = Meter(problem.solver.max_nfe)
-        y = integrate(problem.field, y0, t, problem.solver, meter=meter)
+        y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm)
         problem.stats.set_forward(meter)
         ctx.problem = problem
         ctx.save_for_backward(t, y, *parameters)
@@ -134,6 +151,7 @@ class _Augmented:
         self._shapes = [like.shape, like.shape, *(p.shape for p in parameters), *([torch.Size()] if wants_t else [])]
         self._sizes = [shape.numel() for shape in self._shapes]
         self._n_in_norm = 2 if problem.seminorm else len(self._sizes)
+        self._state_norm = problem.norm or _rms
 
     def __call__(self, t: Scalar, state: Tensor) -> Tensor:
         """Return the derivative of the flat augmented state, by one vector-Jacobian product."""
@@ -171,8 +189,9 @@ class _Augmented:
 
     def _norm(self, state: Tensor) -> Tensor:
         """Return the largest RMS of a component that controls the steps."""
-        parts = (part for part in state.split(self._sizes)[: self._n_in_norm] if part.numel())
-        return torch.stack([part.square().mean() for part in parts]).max().sqrt()
+        y, a, *gradients = self._split(state)[: self._n_in_norm]
+        sizes = [self._state_norm(y), self._state_norm(a), *(_rms(part) for part in gradients if part.numel())]
+        return torch.stack(sizes).max()
 
     def _split(self, state: Tensor) -> list[Tensor]:
         return [part.view(shape) for part, shape in zip(state.split(self._sizes), self._shapes, strict=True)]
@@ -181,6 +200,10 @@ class _Augmented:
         """Copy the components, zero where None, into a flat vector: the only copy of the parameters' gradients."""
         sized = zip(parts, self._sizes, strict=True)
         return torch.cat([like.new_zeros(size) if part is None else part.reshape(-1).to(like) for part, size in sized])
+
+
+def _rms(part: Tensor) -> Tensor:
+    return part.square().mean().sqrt()
 
 
 def _vector_jacobian_product(dy: Tensor, inputs: list[Tensor], v: Tensor) -> Sequence[Tensor | None]:

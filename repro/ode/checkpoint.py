@@ -11,11 +11,18 @@ from repro.ode.meter import Meter, Stats
 from repro.ode.replay import Grid, replay
 from repro.ode.solvers import Solver
 from repro.ode.torchdiffeq_backend import integrate, runge_kutta_tableau
-from repro.types import Scalar, State, Times, Trajectory, VectorField
+from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
 
 
 def checkpoint(
-    field: VectorField, y0: State, t: Times, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    *,
+    parameters: tuple[Tensor, ...],
+    stats: Stats,
+    norm: Norm | None = None,
 ) -> Trajectory:
     """Solve, with the exact gradient of the discrete solution for the steps that the solver took.
 
@@ -35,6 +42,7 @@ def checkpoint(
         solver: An explicit Runge-Kutta method of the torchdiffeq engine.
         parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
+        norm: Size of an error; None is the RMS.
 
     Returns:
         The state at every output time.
@@ -45,7 +53,7 @@ def checkpoint(
     """
     stats.nfe_backward = 0
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (y0, t, *parameters))
-    return _Checkpoint.apply(_Problem(field, solver, stats, wanted), y0, t, *parameters)
+    return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted), y0, t, *parameters)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class _Problem:
     field: VectorField
     solver: Solver
     stats: Stats
+    norm: Norm | None
     wanted: bool
 
     @property
@@ -92,7 +101,7 @@ class _Checkpoint(torch.autograd.Function):
     def forward(ctx: Any, problem: _Problem, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
         meter = Meter(problem.solver.max_nfe)
         recorder = _Recorder(meter, problem.carries_derivative) if problem.wanted else None
-        y = integrate(problem.field, y0, t, problem.solver, meter=meter, record=recorder)
+        y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm, record=recorder)
         problem.stats.set_forward(meter)
         if recorder is not None:
             ctx.problem, ctx.n_parameters, ctx.n_steps = problem, len(parameters), len(recorder.states)

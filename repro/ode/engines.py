@@ -7,8 +7,7 @@ from torch import Tensor
 from repro.ode import scipy_backend, torchdiffeq_backend
 from repro.ode.meter import Meter
 from repro.ode.solvers import Solver
-from repro.ode.torchdiffeq_backend import Norm
-from repro.types import VectorField
+from repro.types import Norm, VectorField
 
 
 @runtime_checkable

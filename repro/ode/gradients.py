@@ -9,7 +9,7 @@ from repro.ode.checkpoint import checkpoint
 from repro.ode.engines import integrate
 from repro.ode.meter import Meter, Stats
 from repro.ode.solvers import Solver
-from repro.types import State, Times, Trajectory, VectorField
+from repro.types import Norm, State, Times, Trajectory, VectorField
 
 
 @runtime_checkable
@@ -17,14 +17,29 @@ class Gradient(Protocol):
     """Solve an initial value problem in a way that autograd can differentiate."""
 
     def __call__(
-        self, field: VectorField, y0: Tensor, t: Tensor, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
+        self,
+        field: VectorField,
+        y0: Tensor,
+        t: Tensor,
+        solver: Solver,
+        *,
+        parameters: tuple[Tensor, ...],
+        stats: Stats,
+        norm: Norm | None = None,
     ) -> Tensor:
         """Return the state at every output time, and fill `stats`."""
         ...
 
 
 def backprop(
-    field: VectorField, y0: State, t: Times, solver: Solver, *, parameters: tuple[Tensor, ...], stats: Stats
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    *,
+    parameters: tuple[Tensor, ...],
+    stats: Stats,
+    norm: Norm | None = None,
 ) -> Trajectory:
     """Solve, with gradients by autograd through every operation of the solver.
 
@@ -39,12 +54,13 @@ def backprop(
         solver: Method and tolerances; the torchdiffeq engine.
         parameters: Not used: autograd finds them.
         stats: Filled; `nfe_backward` stays None, because backward evaluates no field.
+        norm: Size of an error; None is the RMS.
 
     Returns:
         The state at every output time.
     """
     meter = Meter(solver.max_nfe)
-    y = integrate(field, y0, t, solver, meter=meter)
+    y = integrate(field, y0, t, solver, meter=meter, norm=norm)
     stats.set_forward(meter)
     return y
 

@@ -1,7 +1,7 @@
 """Count what a solve costs."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
@@ -38,6 +38,11 @@ class Stats:
     n_rejected: int | None = None
     n_accepted_backward: int | None = None
     n_rejected_backward: int | None = None
+
+    def __add__(self, other: "Stats") -> "Stats":
+        """Cost of two solves, one after the other; a count that one of them does not have is n/a in the sum."""
+        pairs = [(getattr(self, entry.name), getattr(other, entry.name)) for entry in fields(self)]
+        return Stats(*[None if None in pair else sum(pair) for pair in pairs])  # pyright: ignore[reportArgumentType]
 
     def set_forward(self, meter: "Meter") -> None:
         """Take over what the forward pass spent."""

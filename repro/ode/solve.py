@@ -11,7 +11,7 @@ from repro.ode.errors import UnsupportedCombination
 from repro.ode.gradients import GRADIENTS, supported
 from repro.ode.meter import Stats
 from repro.ode.solvers import SOLVERS, Solver
-from repro.types import State, Times, Trajectory, VectorField
+from repro.types import Norm, State, Times, Trajectory, VectorField
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def solve(
     solver: Solver = SOLVERS["dopri5"],
     gradient: str = "adjoint",
     parameters: Iterable[Tensor] | None = None,
+    norm: Norm | None = None,
 ) -> Solution:
     """Solve dy/dt = f(t, y), y(t[0]) = y0.
 
@@ -45,6 +46,8 @@ def solve(
         gradient: One of `GRADIENTS`.
         parameters: Tensors that the field closes over and that get gradients; None takes the module's own parameters.
             A field that is no module but uses one must name them; "backprop" finds them by itself.
+        norm: Size of an error in units of the tolerances; None is the RMS over all elements. A state of several parts
+            may be measured by its worst part. SciPy's solvers have a norm of their own.
 
     Returns:
         The state at every output time, differentiable in y0, t and the parameters, and the cost.
@@ -60,7 +63,8 @@ def solve(
     if reason is not None:
         raise UnsupportedCombination(reason)
     stats = Stats()
-    y = GRADIENTS[gradient](field, y0, t, solver, parameters=_parameters(field, parameters, gradient), stats=stats)
+    found = _parameters(field, parameters, gradient)
+    y = GRADIENTS[gradient](field, y0, t, solver, parameters=found, stats=stats, norm=norm)
     return Solution(y, stats)
 
 

@@ -12,9 +12,8 @@ from repro.ode.errors import NonFiniteState, StepSizeUnderflow
 from repro.ode.meter import Meter
 from repro.ode.solvers import Solver
 from repro.ode.tableau import FIXED_TABLEAUS, Tableau
-from repro.types import Scalar, State, Times, Trajectory, VectorField
+from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
 
-Norm = Callable[[Tensor], Tensor]
 Recorder = Callable[[Tensor, Tensor, Tensor], None]
 """Called with (t, y, dt) of each kept step; dt > 0 also when time decreases."""
 

@@ -1,0 +1,142 @@
+"""The system that a CNF solves: state, log-density and penalties as one field, and the noise it is given."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
+from repro.types import VectorField
+
+
+class Augmented(nn.Module):
+    """d/dt [y, gain, penalties] = [f, tr ∂f/∂y, rates], on [batch, dim + 1 + penalties].
+
+    Args:
+        field: f.
+        dim: Columns of y.
+        divergence: Name of the estimator.
+        penalties: Names in `PENALTIES`.
+        noise: Probes, held for the whole solve.
+    """
+
+    def __init__(
+        self, field: VectorField, dim: int, divergence: str, penalties: Sequence[str], noise: Tensor | None
+    ) -> None:
+        super().__init__()
+        self.field, self.dim = field, dim
+        self._divergence, self._noise = DIVERGENCES[divergence], noise
+        self._penalties = [PENALTIES[name] for name in penalties]
+
+    def forward(self, t: Float[Tensor, ""], state: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        """Derivative of the state."""
+        y = state[:, : self.dim]
+        dy, gain = self._divergence(self.field, t, y, self._noise)
+        rates = [rate(self.field, t, y, dy, self._noise).unsqueeze(1) for rate in self._penalties]
+        return torch.cat([dy, gain.unsqueeze(1), *rates], 1)
+
+    def norm(self, error: Tensor) -> Tensor:
+        """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20)."""
+        y, gain = error[:, : self.dim], error[:, self.dim]
+        return torch.maximum(_rms(y), _rms(gain))
+
+
+def _rms(part: Tensor) -> Tensor:
+    return part.square().mean().sqrt()
+
+
+def kinetic(field: VectorField, t: Tensor, y: Tensor, dy: Tensor, noise: Tensor | None) -> Float[Tensor, " batch"]:
+    """Rate of the kinetic energy: ½ mean_d f_d², whose integral is small for straight, slow paths.
+
+    References:
+        RNODE (Finlay et al. 2020, arXiv 2002.02798), eq. 5, as its public code scales it: by ½ and the mean over
+        dimensions.
+    """
+    return 0.5 * dy.square().mean(1)
+
+
+def jacobian(field: VectorField, t: Tensor, y: Tensor, dy: Tensor, noise: Tensor | None) -> Float[Tensor, " batch"]:
+    """Rate of the Jacobian penalty, an unbiased estimate of ‖∂f/∂y‖_F² / dim: mean over probes of ‖εᵀ ∂f/∂y‖² / dim.
+
+    A field with `push` gives ‖(∂f/∂y) ε‖², which has the same mean.
+
+    References:
+        RNODE (Finlay et al. 2020, arXiv 2002.02798), eq. 6; public code: divided by the dimension.
+    """
+    if noise is None or noise.shape[2] != y.shape[1]:
+        raise ValueError("penalties: 'jacobian' needs an estimator with noise in data space: divergence='hutchinson'")
+    push = getattr(field, "push", None)
+    products = push(t, y, noise)[1] if push else _products(field, t, y, noise)
+    return products.square().mean((0, 2))
+
+
+def _products(field: VectorField, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        y = y if y.requires_grad else y.detach().requires_grad_()
+        dy = field(t, y)
+        grads = [torch.autograd.grad(dy, y, v, retain_graph=True, create_graph=create)[0] for v in noise]
+    return torch.stack(grads)
+
+
+Rate = Callable[[VectorField, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+PENALTIES: dict[str, Rate] = {"kinetic": kinetic, "jacobian": jacobian}
+"""Rates of the penalties that can be integrated along a flow."""
+
+
+def draw_noise(
+    divergence: str,
+    kind: str,
+    shape: tuple[int, int, int],
+    given: Tensor | None,
+    generator: Generator | None,
+    like: Tensor,
+) -> Tensor | None:
+    """The noise of one solve: what was given, or fresh probes; None for exact estimators.
+
+    Args:
+        divergence: Name of the estimator.
+        kind: Name of the noise.
+        shape: Probes, batch, width.
+        given: Noise from the caller.
+        generator: Draws the probes.
+        like: Gives dtype and device.
+
+    Raises:
+        ValueError: Noise was given to an exact estimator, or it has another shape or dtype.
+    """
+    if divergence not in NEEDS_NOISE:
+        if given is not None:
+            raise ValueError(f"noise must be None for divergence {divergence!r}, which is exact")
+        return None
+    if given is None:
+        return NOISES[kind](shape, generator).to(like)
+    if given.ndim != 3 or given.shape[1:] != shape[1:] or given.dtype != like.dtype:
+        raise ValueError(
+            f"noise must be {like.dtype} of shape [probe, {shape[1]}, {shape[2]}]; got {given.dtype} "
+            f"{tuple(given.shape)}"
+        )
+    return given
+
+
+def check_estimator(divergence: str, noise: str, n_probes: int, penalties: Sequence[str]) -> None:
+    """Check the names and numbers that choose an estimator.
+
+    Raises:
+        ValueError: One is not known; the message names the argument.
+    """
+    _check_name("divergence", divergence, DIVERGENCES)
+    _check_name("noise", noise, NOISES)
+    for name in penalties:
+        _check_name("penalties", name, PENALTIES)
+    if n_probes < 1:
+        raise ValueError(f"n_probes must be at least 1; got {n_probes}")
+    if "jacobian" in penalties and divergence != "hutchinson":
+        raise ValueError("penalties: 'jacobian' reuses the noise of divergence='hutchinson'")
+
+
+def _check_name(argument: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{argument} must be one of: {', '.join(allowed)}; got {value!r}")

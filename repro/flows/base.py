@@ -1,0 +1,44 @@
+"""Base distributions: the standard normal, on whatever device and dtype it is asked, and any of torch's own."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+
+def log_prob(base: Distribution | None, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+    """Log-density of the base, in nats; None is N(0, I).
+
+    Raises:
+        ValueError: The distribution gives something other than one number a row.
+    """
+    if base is None:
+        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+    values = base.log_prob(z)
+    if values.shape != z.shape[:1]:
+        raise ValueError(
+            f"base must give one log-density for each row of [batch dim]; it gave shape {tuple(values.shape)} for "
+            f"{tuple(z.shape)}; wrap it into torch.distributions.Independent"
+        )
+    return values
+
+
+def sample(
+    base: Distribution | None, n: int, dim: int, generator: Generator | None, like: Tensor
+) -> Float[Tensor, "n dim"]:
+    """Draw from the base, in the dtype and on the device of `like`.
+
+    torch's distributions take no generator: they draw from the global stream, which is seeded by `generator` for the
+    time of the call.
+    """
+    if base is None:
+        device = generator.device if generator else like.device
+        return torch.randn(n, dim, generator=generator, device=device).to(like)
+    if generator is None:
+        return base.sample(torch.Size([n])).to(like)
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
+        torch.manual_seed(seed)
+        return base.sample(torch.Size([n])).to(like)

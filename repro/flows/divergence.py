@@ -1,0 +1,252 @@
+"""Traces of a field's Jacobian: exact, in closed form, by Hutchinson's estimator, through a bottleneck.
+
+Every estimator gives f(t, y) and the divergence at once, differentiable as often as the field. Noise is an argument: it
+is drawn once per solve, outside (FFJORD, Algorithm 1), so that the field stays a function of time and state.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from repro.types import VectorField
+
+FieldAndTrace = tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]
+Noise = Float[Tensor, "probe batch dim"]
+
+MEMORY_BOUND = 4 * 2**30
+"""Bytes that the Jacobians of one evaluation may take in `exact`."""
+LOOP_UP_TO = 32
+"""Dimension up to which single vector-Jacobian products beat one batched forward-mode pass (CPU, 2 threads)."""
+
+
+@runtime_checkable
+class Divergence(Protocol):
+    """Evaluate a field and the trace of its Jacobian."""
+
+    def __call__(self, field: VectorField, t: Tensor, y: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return f(t, y), [batch dim], and its divergence, [batch]."""
+        ...
+
+
+def exact(
+    field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], noise: Noise | None = None
+) -> FieldAndTrace:
+    """Sum the diagonal of the Jacobian, for any field; costs about `dim` evaluations.
+
+    A field with `push` gets the unit vectors as tangents; any other is differentiated by autograd, one row after
+    another up to dimension 32, beyond that all columns at once in forward mode.
+
+    Args:
+        field: Right-hand side; its rows must not depend on one another.
+        t: Time.
+        y: State.
+        noise: Not used.
+
+    Raises:
+        ValueError: The Jacobians would take more than `MEMORY_BOUND` bytes.
+    """
+    batch, dim = y.shape
+    if (size := batch * dim * dim * y.element_size()) > MEMORY_BOUND:
+        raise ValueError(
+            f"divergence 'exact' would hold Jacobians of {size / 2**30:.1f} GiB for batch {batch} and dim {dim}, over "
+            f"its bound of {MEMORY_BOUND / 2**30:.0f} GiB; use a smaller batch, 'closed_form' or 'hutchinson'"
+        )
+    if push := _offered(field, "push"):
+        basis = torch.eye(dim, dtype=y.dtype, device=y.device).unsqueeze(1).expand(dim, batch, dim)
+        dy, columns = push(t, y, basis)
+        return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
+    return _by_rows(field, t, y) if dim <= LOOP_UP_TO else _by_columns(field, t, y)
+
+
+def closed_form(
+    field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], noise: Noise | None = None
+) -> FieldAndTrace:
+    """Ask the field for its divergence: exact, at a price that the field knows.
+
+    Args:
+        field: Right-hand side with a method `divergence`.
+        t: Time.
+        y: State.
+        noise: Not used.
+
+    Raises:
+        TypeError: The field offers no closed form.
+    """
+    divergence = _offered(field, "divergence")
+    if divergence is None:
+        raise TypeError(
+            f"divergence 'closed_form' needs a field with a method divergence(t, y); {_name(field)} has none"
+        )
+    return divergence(t, y)
+
+
+def hutchinson(
+    field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], noise: Noise | None
+) -> FieldAndTrace:
+    """Estimate the trace by the mean of εᵀ (∂f/∂y) ε over the probes; unbiased, one product a probe.
+
+    Variance: `hutchinson_variance`.
+
+    Args:
+        field: Right-hand side; one with `push` needs no graph for the product.
+        t: Time.
+        y: State.
+        noise: Probes of mean 0 and covariance I.
+
+    Raises:
+        ValueError: There is no noise.
+
+    References:
+        Hutchinson 1989; FFJORD (arXiv 1810.01367), eq. 7 and 8.
+    """
+    noise = _needed(noise, "hutchinson")
+    if push := _offered(field, "push"):
+        dy, products = push(t, y, noise)
+        return dy, (products * noise).sum(2).mean(0)
+    dy, y, differentiable = _evaluate(field, t, y)
+    traces = [(_vjp(dy, y, probe, keep=True) * probe).sum(1) for probe in noise]
+    return _finish(dy, torch.stack(traces).mean(0), differentiable)
+
+
+def bottleneck(
+    field: VectorField,
+    t: Float[Tensor, ""],
+    y: Float[Tensor, "batch dim"],
+    noise: Float[Tensor, "probe batch width"] | None,
+) -> FieldAndTrace:
+    """Estimate the trace with probes in the field's narrowest layer; unbiased, two products a probe.
+
+    For f = g(h(y)), tr(∂g/∂h ∂h/∂y) = tr(∂h/∂y ∂g/∂h) = E[εᵀ (∂h/∂y)(∂g/∂h) ε]: fewer numbers of noise.
+
+    Args:
+        field: Right-hand side with `encode` and `decode`.
+        t: Time.
+        y: State.
+        noise: Probes [probe batch bottleneck] of mean 0 and covariance I.
+
+    Raises:
+        TypeError: The field has no bottleneck.
+        ValueError: There is no noise.
+
+    References:
+        FFJORD (arXiv 1810.01367), eq. 9.
+    """
+    noise = _needed(noise, "bottleneck")
+    encode, decode = _offered(field, "encode"), _offered(field, "decode")
+    if encode is None or decode is None:
+        raise TypeError(f"divergence 'bottleneck' needs a field with encode and decode; {_name(field)} has none")
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        y = y if y.requires_grad else y.detach().requires_grad_()
+        h = encode(t, y)
+        dy = decode(t, h)
+    traces = []
+    for probe in noise:
+        row = _vjp(h, y, probe, keep=True)
+        traces.append((_vjp(dy, h, row, keep=True) * probe).sum(1))
+    return _finish(dy, torch.stack(traces).mean(0), differentiable)
+
+
+DIVERGENCES: dict[str, Divergence] = {
+    "exact": exact,
+    "closed_form": closed_form,
+    "hutchinson": hutchinson,
+    "bottleneck": bottleneck,
+}
+
+NEEDS_NOISE = ("hutchinson", "bottleneck")
+"""Estimators; the others are exact."""
+
+
+def gaussian(shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
+    """Standard normal probes, drawn on the generator's device."""
+    return torch.randn(shape, generator=generator, device=generator.device if generator else None)
+
+
+def rademacher(shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
+    """Probes of independent signs: the least variance of all with independent entries."""
+    device = generator.device if generator else None
+    return torch.randint(0, 2, shape, generator=generator, device=device) * 2.0 - 1.0
+
+
+NOISES: dict[str, Callable[[tuple[int, ...], Generator | None], Tensor]] = {
+    "gaussian": gaussian,
+    "rademacher": rademacher,
+}
+
+
+def hutchinson_variance(matrix: Float[Tensor, "*batch dim dim"], noise: str) -> Float[Tensor, "*batch"]:
+    """Variance of εᵀ A ε for one probe; n probes have an n-th of it.
+
+    With S the symmetric part of A: 2 ‖S‖_F² for Gaussian noise, 2 (‖S‖_F² − Σ_i a_ii²) for Rademacher noise. For the
+    bottleneck estimator A = (∂h/∂y)(∂g/∂h).
+
+    Args:
+        matrix: A.
+        noise: A name in `NOISES`.
+    """
+    symmetric = (matrix + matrix.mT) / 2
+    total = symmetric.square().sum((-2, -1))
+    if noise == "rademacher":
+        total = total - matrix.diagonal(dim1=-2, dim2=-1).square().sum(-1)
+    return 2 * total
+
+
+def _by_rows(field: VectorField, t: Tensor, y: Tensor) -> FieldAndTrace:
+    dy, y, differentiable = _evaluate(field, t, y)
+    dim = y.shape[1]
+    total = torch.zeros_like(y[:, 0])
+    for i in range(dim):
+        unit = torch.zeros_like(y)
+        unit[:, i] = 1.0
+        total = total + _vjp(dy, y, unit, keep=differentiable or i < dim - 1)[:, i]
+    return _finish(dy, total, differentiable)
+
+
+def _by_columns(field: VectorField, t: Tensor, y: Tensor) -> FieldAndTrace:
+    def column(unit: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(lambda y: field(t, y), (y,), (unit.expand_as(y),))  # pyright: ignore[reportReturnType]
+
+    eye = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
+    dy, columns = torch.func.vmap(column, out_dims=(None, 0))(eye)  # pyright: ignore[reportArgumentType]
+    return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
+
+
+def _evaluate(field: VectorField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Evaluate with a graph from y to f, also where the caller wants none; say whether the caller does."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        y = y if y.requires_grad else y.detach().requires_grad_()
+        return field(t, y), y, differentiable
+
+
+def _vjp(output: Tensor, of: Tensor, v: Tensor, *, keep: bool) -> Tensor:
+    """vᵀ ∂output/∂of; zero where there is no path."""
+    if not output.requires_grad:
+        return torch.zeros_like(of)
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        (grad,) = torch.autograd.grad(output, of, v, retain_graph=keep, create_graph=create, allow_unused=True)
+    return torch.zeros_like(of) if grad is None else grad
+
+
+def _finish(dy: Tensor, trace: Tensor, differentiable: bool) -> FieldAndTrace:
+    return (dy, trace) if differentiable else (dy.detach(), trace.detach())
+
+
+def _needed(noise: Tensor | None, name: str) -> Tensor:
+    if noise is None:
+        raise ValueError(f"noise must be given for divergence {name!r}")
+    return noise
+
+
+def _offered(field: VectorField, method: str) -> Callable[..., Any] | None:
+    """A method of one of the protocols in `repro.types`; isinstance would cost microseconds at every evaluation."""
+    return getattr(field, method, None)
+
+
+def _name(field: VectorField) -> str:
+    return type(field).__name__
