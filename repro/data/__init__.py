@@ -1,5 +1,7 @@
-"""Data sets: one family per file, all of them in `DATASETS`; importing this reads no data."""
+"""Data sets, toy densities and energies: one family per file, each in its register; importing this reads no data."""
 
+from repro.data.densities import DENSITIES, Density
+from repro.data.energies import ENERGIES, Energy
 from repro.data.files import DataError, DataFile, FileStatus, check, read_verified
 from repro.data.mnist import MNIST
 from repro.data.splits import Dataset, Labelled, Splits
@@ -21,9 +23,13 @@ def check_all() -> list[tuple[str, DataFile, FileStatus]]:
 
 __all__ = [
     "DATASETS",
+    "DENSITIES",
+    "ENERGIES",
     "DataError",
     "DataFile",
     "Dataset",
+    "Density",
+    "Energy",
     "FileStatus",
     "Labelled",
     "Splits",
