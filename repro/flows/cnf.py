@@ -1,7 +1,6 @@
 """Continuous normalizing flows: log-densities by the instantaneous change of variables."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -9,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from repro.flows import base as bases
-from repro.flows.augmented import PENALTIES, Augmented, check_estimator, draw_noise
+from repro.flows.augmented import Augmented, check_estimator, draw_noise
 from repro.ode import SOLVERS, Solver, Stats, solve
 from repro.types import Norm, VectorField
 
@@ -33,7 +32,7 @@ class CNF(nn.Module):
         base: Distribution of z(t1), one log-density a row; None is N(0, I).
         noise: One of `NOISES`, for estimators that need noise.
         n_probes: Probes of such an estimator.
-        penalties: Some of `PENALTIES`, integrated along; see `penalty`.
+        penalties: Some of `repro.flows.PENALTIES`, integrated along; see `penalty`.
 
     Raises:
         ValueError: An argument is out of range; the message names it.
@@ -65,13 +64,13 @@ class CNF(nn.Module):
         self.field, self.dim, self.t1, self.base = field, dim, t1, base
         self.divergence, self.noise, self.n_probes, self.penalties = divergence, noise, n_probes, tuple(penalties)
         self.solver, self.gradient = solver, gradient
-        self._stats: list[Stats] = []
+        self._stats = Stats()
         self.penalty: dict[str, Tensor] = {}
 
     @property
     def stats(self) -> Stats:
         """Cost of the last call; `backward()` fills its backward part."""
-        return _total(self._stats)
+        return self._stats
 
     def log_prob(
         self, x: Tensor, noise: Tensor | None = None, generator: Generator | None = None
@@ -92,7 +91,7 @@ class CNF(nn.Module):
             SolveError: The solve failed; also out of `backward()`.
         """
         z, gain = self.transform(x, noise, generator)
-        return bases.log_prob(self.base, z) + gain
+        return self.base_log_prob(z) + gain
 
     def transform(
         self,
@@ -112,21 +111,39 @@ class CNF(nn.Module):
         self._check(x, "x")
         if not 0 <= t0 < self.t1:
             raise ValueError(f"t0 must be in [0, t1 = {self.t1}); got {t0}")
-        shape = (self.n_probes, len(x), self._noise_width)
-        noise = draw_noise(self.divergence, self.noise, shape, noise, generator, like=x)
+        return self._carry(x, [t0, self.t1], noise, generator)
+
+    def sample_with_log_prob(
+        self, n: int, noise: Tensor | None = None, generator: Generator | None = None
+    ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
+        """Draw from the flow together with the log-densities of the draws, in one solve: for KL(flow ‖ target)."""
+        z = self._draw(n, generator)
+        x, loss = self._carry(z, [self.t1, 0.0], noise, generator)
+        return x, self.base_log_prob(z) - loss
+
+    def _carry(
+        self, start: Tensor, times: Sequence[float], noise: Tensor | None, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Carry points and the integral of the divergence from the first time to the last."""
+        shape = (self.n_probes, len(start), self._noise_width)
+        noise = draw_noise(self.divergence, self.noise, shape, noise, generator, like=start)
         system = Augmented(self.field, self.dim, self.divergence, self.penalties, noise)
-        state = torch.cat([x, x.new_zeros(len(x), 1 + len(self.penalties))], 1)
+        state = torch.cat([start, start.new_zeros(len(start), 1 + len(self.penalties))], 1)
         norm = system.norm if self.solver.engine != "scipy" else None
-        end = self._solve(system, state, [t0, self.t1], norm)[-1]
-        z, gain, *penalties = end.split([self.dim, *[1] * (1 + len(self.penalties))], 1)
-        self.penalty = {name: value.squeeze(1) for name, value in zip(self.penalties, penalties, strict=True)}
-        return z, gain.squeeze(1)
+        end, gain, *penalties = self._solve(system, state, times, norm)[-1].split(
+            [self.dim, *[1] * (1 + len(self.penalties))], 1
+        )
+        sign = 1.0 if times[-1] > times[0] else -1.0
+        self.penalty = {name: sign * value.squeeze(1) for name, value in zip(self.penalties, penalties, strict=True)}
+        return end, gain.squeeze(1)
+
+    def base_log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Log-density of the base, in nats."""
+        return bases.log_prob(self.base, z)
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
         """Draw from the flow: base samples carried from t1 to 0, in the field's dtype and on its device."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
-        return self.inverse(bases.sample(self.base, n, self.dim, generator, self._like()))
+        return self.inverse(self._draw(n, generator))
 
     def inverse(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """Carry base points to data."""
@@ -143,10 +160,15 @@ class CNF(nn.Module):
         there = self.trajectory(x, [0.0, self.t1])[-1]
         return float((self.inverse(there) - x).norm(dim=1).max())
 
+    def _draw(self, n: int, generator: Generator | None) -> Tensor:
+        if n < 1:
+            raise ValueError(f"n must be at least 1; got {n}")
+        return bases.sample(self.base, n, self.dim, generator, self._like())
+
     def _solve(self, field: VectorField, y0: Tensor, times: Sequence[float], norm: Norm | None) -> Tensor:
         t = torch.tensor(times, dtype=y0.dtype, device=y0.device)
         solution = solve(field, y0, t, self.solver, self.gradient, parameters=self.parameters(), norm=norm)
-        self._stats = [solution.stats]
+        self._stats = solution.stats
         return solution.y
 
     def _check(self, x: Tensor, name: str) -> None:
@@ -163,75 +185,3 @@ class CNF(nn.Module):
 
     def _like(self) -> Tensor:
         return next(self.parameters(), torch.zeros(()))
-
-
-class Stack(nn.Module):
-    """A flow of flows: data enter the first, the base is that of the last.
-
-    Args:
-        flows: At least one, of equal dimension.
-
-    Raises:
-        ValueError: There is none, or their dimensions differ.
-    """
-
-    def __init__(self, flows: Sequence[CNF]) -> None:
-        super().__init__()
-        if not flows:
-            raise ValueError("flows must hold at least one CNF")
-        if any(a.dim != b.dim for a, b in pairwise(flows)):
-            raise ValueError(f"flows must have one dimension; got {[flow.dim for flow in flows]}")
-        self.flows = nn.ModuleList(flows)
-        self.dim = flows[0].dim
-
-    @property
-    def _cnfs(self) -> list[CNF]:
-        return list(self.flows)  # pyright: ignore[reportReturnType]
-
-    @property
-    def stats(self) -> Stats:
-        """Cost of the last call, summed over the flows."""
-        return _total([flow.stats for flow in self._cnfs])
-
-    @property
-    def penalty(self) -> dict[str, Tensor]:
-        """Penalties of the last call, summed over the flows."""
-        names = self._cnfs[0].penalty
-        return {name: torch.stack([flow.penalty[name] for flow in self._cnfs]).sum(0) for name in names}
-
-    def log_prob(
-        self,
-        x: Float[Tensor, "batch dim"],
-        noise: Sequence[Tensor] | None = None,
-        generator: Generator | None = None,
-    ) -> Float[Tensor, " batch"]:
-        """Log-density of data, in nats; `noise` holds one tensor for each flow."""
-        gain = x.new_zeros(len(x))
-        for flow, probes in zip(self._cnfs, noise or [None] * len(self.flows), strict=True):
-            x, more = flow.transform(x, probes, generator)
-            gain = gain + more
-        return bases.log_prob(self._cnfs[-1].base, x) + gain
-
-    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
-        """Draw from the flow."""
-        z = self._cnfs[-1].sample(n, generator)
-        for flow in reversed(self._cnfs[:-1]):
-            z = flow.inverse(z)
-        return z
-
-    @torch.no_grad()
-    def reversibility_error(self, x: Float[Tensor, "batch dim"]) -> float:
-        """Largest distance, over the batch, between data and the same data carried to the base and back."""
-        z = x
-        for flow in self._cnfs:
-            z = flow.trajectory(z, [0.0, flow.t1])[-1]
-        for flow in reversed(self._cnfs):
-            z = flow.inverse(z)
-        return float((z - x).norm(dim=1).max())
-
-
-def _total(stats: Sequence[Stats]) -> Stats:
-    return sum(stats[1:], stats[0]) if stats else Stats()
-
-
-__all__ = ["CNF", "PENALTIES", "Stack"]

@@ -115,6 +115,15 @@ def test_samples_follow_the_generator_and_the_base(make_field):
     assert torch.isfinite(flow.log_prob(a)).all()
 
 
+def test_draws_come_with_their_own_log_densities(make_field, gradient):
+    flow = CNF(make_field(2), 2, 1.0, "closed_form", TIGHT, gradient)
+    x, log_q = flow.sample_with_log_prob(5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(x, flow.sample(5, torch.Generator().manual_seed(0)), rtol=0, atol=1e-8)
+    torch.testing.assert_close(log_q, flow.log_prob(x.detach()), rtol=0, atol=1e-7)
+    log_q.mean().backward()
+    assert all(p.grad is not None for p in flow.parameters())
+
+
 def test_sampling_leaves_the_global_stream_alone(make_field):
     flow = CNF(make_field(2), 2, base=Independent(Normal(torch.zeros(2), torch.ones(2)), 1))
     before = torch.random.get_rng_state()
