@@ -18,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from repro.animation import Animation
 from repro.published import Published
 from repro.results import Row
 from repro.verdicts import Verdict as NumberVerdict
@@ -149,8 +150,12 @@ class Experiment(Generic[C]):
         tiers: how `smoke` and `small` cut a cell down; `paper` is the identity.
         measure: turns a cell into rows; deterministic for a seed, device and thread count, apart from cost rows.
         main_cells: the cells that run when none is named; all by default.
+        smoke_cells: the same in the smoke tier, whose processes take longer to start than to run; `main_cells` by
+            default.
         evaluate: recomputes the final numbers from published weights, for `python -m repro evaluate`.
-        draw: figures by name; a function of the rows of all experiments in one tier.
+        draw: figures by name; a function of the rows of all experiments in one tier, or None where the runs hold too
+            little (arrays, say) to draw anything.
+        animate: animations by name, in the same way.
         tables: tables by name, in the same way; each is a frame whose cells are ready to print.
         claims: what the paper says of this artefact.
         judges: how a metric is compared with the paper's number, where the general rule needs to know more (a test
@@ -165,8 +170,10 @@ class Experiment(Generic[C]):
     tiers: Mapping[str, Callable[[C], C]]
     measure: Callable[[C, Context], Iterator[Row]]
     main_cells: Sequence[str] | None = None
+    smoke_cells: Sequence[str] | None = None
     evaluate: Callable[[C, Mapping[str, Tensor], Context], Sequence[Row]] | None = None
-    draw: Mapping[str, Callable[[pd.DataFrame], Figure]] = field(default_factory=dict)
+    draw: Mapping[str, Callable[[pd.DataFrame], Figure | None]] = field(default_factory=dict)
+    animate: Mapping[str, Callable[[pd.DataFrame], Animation | None]] = field(default_factory=dict)
     tables: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     judges: Mapping[str, Callable[[Published, pd.DataFrame, str], NumberVerdict]] = field(default_factory=dict)

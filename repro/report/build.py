@@ -1,12 +1,18 @@
 """Puts all generated files together, and compares them with what is there."""
 
-from collections.abc import Callable, Iterator
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from PIL import Image
 
 from repro import plotting
+from repro.animation import gif_bytes, same_pictures
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
@@ -63,35 +69,41 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     table = comparison(load_published(results / "published.csv"), rows, None)
     claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)))
     tables = _laid_out(rows, PUBLISHED_TIERS, "")
-    yield from _files(results, rows, PUBLISHED_TIERS, table, claims, tables)
+    pictures = list(_pictures(rows, PUBLISHED_TIERS))
+    yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
     readme = results.parent / "README.md"
     if readme.exists():
-        figures = {f"results/figures/{file}.svg": _words(draw) for file, draw, _ in _drawn(rows, PUBLISHED_TIERS)}
-        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, figures).encode()
+        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures).encode()
 
 
-def _words(draw: Callable[[pd.DataFrame], Figure]) -> str:
-    """A figure's alternative text: the first line of its function's docstring."""
-    return (draw.__doc__ or "").strip().splitlines()[0]
-
-
-def _drawn(
-    rows: pd.DataFrame, tiers: tuple[Tier, ...]
-) -> Iterator[tuple[str, Callable[[pd.DataFrame], Figure], pd.DataFrame]]:
-    """Name, function and rows of every figure that there are runs for."""
+def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Picture]:
+    """Every figure and animation that the runs are enough for, experiment by experiment."""
     for name, experiment in EXPERIMENTS.items():
         chosen, tier = one_tier(rows, name, tiers)
-        for file, draw in experiment.draw.items() if tier is not None else ():
-            yield file, draw, chosen
+        if tier is None:
+            continue
+        for file, draw in experiment.draw.items():
+            if (figure := draw(chosen)) is not None:
+                formats = {f"{file}.svg": plotting.svg_bytes(figure), f"{file}.png": plotting.png_bytes(figure)}
+                yield pages.Picture(name, _words(draw), formats)
+        for file, animate in experiment.animate.items():
+            if (animation := animate(chosen)) is not None:
+                yield pages.Picture(name, _words(animate), {f"{file}.gif": gif_bytes(animation)})
+
+
+def _words(draw: Callable[[pd.DataFrame], Any]) -> str:
+    """A picture's alternative text: the first line of its function's docstring."""
+    return (draw.__doc__ or "").strip().splitlines()[0]
 
 
 def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     rows, own = valid_runs(load(results / "runs")), valid_runs(load(results / "local"))
     table = comparison(load_published(results / "published.csv"), rows, own)
     claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)))
-    yield from _files(results / "local", own, TIERS, table, claims, _laid_out(own, TIERS, " (this machine)"))
+    tables = _laid_out(own, TIERS, " (this machine)")
+    yield from _files(results / "local", list(_pictures(own, TIERS)), table, claims, tables)
 
 
 def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Tables:
@@ -107,22 +119,16 @@ def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Table
 
 
 def _files(
-    target: Path,
-    rows: pd.DataFrame,
-    tiers: tuple[Tier, ...],
-    table: pd.DataFrame,
-    claims: pd.DataFrame,
-    tables: Tables,
+    target: Path, pictures: Sequence[pages.Picture], table: pd.DataFrame, claims: pd.DataFrame, tables: Tables
 ) -> Iterator[tuple[Path, bytes]]:
     everything = {"comparison": ("Every published number beside ours", table), **tables}
     for file, (title, content) in everything.items():
         yield target / "tables" / f"{file}.md", pages.markdown(title, content).encode()
         yield target / "tables" / f"{file}.csv", content.to_csv(index=False, lineterminator="\n").encode()
     yield target / "tables" / "claims.md", pages.markdown("Do the papers' claims hold?", claims).encode()
-    for file, draw, chosen in _drawn(rows, tiers):
-        figure = draw(chosen)
-        yield target / "figures" / f"{file}.svg", plotting.svg_bytes(figure)
-        yield target / "figures" / f"{file}.png", plotting.png_bytes(figure)
+    for picture in pictures:
+        for file, content in picture.files.items():
+            yield target / "figures" / file, content
 
 
 def _changed(files: dict[Path, bytes]) -> list[Path]:
@@ -133,4 +139,23 @@ def _changed(files: dict[Path, bytes]) -> list[Path]:
 
 
 def _differs(path: Path, content: bytes) -> bool:
-    return not path.exists() or path.read_bytes() != content
+    """Whether a file shows something else; how its images are compressed depends on the machine and does not count."""
+    if not path.exists():
+        return True
+    there = path.read_bytes()
+    if path.suffix == ".gif":
+        return not same_pictures(there, content)
+    return there != content and (path.suffix != ".svg" or _decoded(there) != _decoded(content))
+
+
+def _decoded(svg: bytes) -> bytes:
+    """An SVG with a digest of the pixels in place of every embedded image and its name, which is one of its bytes."""
+    return re.sub(rb'data:image/png;base64,\s*([^"]*)" id="image\w+"', _digest, svg)
+
+
+def _digest(match: re.Match[bytes]) -> bytes:
+    try:
+        pixels = Image.open(io.BytesIO(base64.b64decode(match[1]))).convert("RGBA")
+    except (OSError, SyntaxError, ValueError):  # edited by hand
+        return match[0]
+    return f"{pixels.size} {hashlib.sha256(pixels.tobytes()).hexdigest()}".encode()

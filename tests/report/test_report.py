@@ -1,11 +1,20 @@
 """The report is a pure function of run folders: what enters, what stays out, and that an edited number is caught."""
 
+import base64
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from repro import plotting
+from repro.animation import Animation, read_gif
+from repro.arrays import ARRAYS, load_arrays, save_arrays
+from repro.experiment import Config, Experiment
 from repro.papers import EXPERIMENTS
 from repro.report import build
 from repro.results import Row, load, write_rows
@@ -267,3 +276,176 @@ def test_figures_are_drawn_with_the_same_bytes_twice(results):
     build(results, local=False, write=True)
     assert path.read_bytes() == before
     assert path.with_suffix(".png").stat().st_size > 10_000
+
+
+# --- arrays, pictures, animations ------------------------------------------------------------------------------------
+
+FLOW = "ffjord/a_flow"
+MARKERS = (
+    "before\n<!-- generated:figures:neural_ode/fig3 -->\n<!-- end:figures:neural_ode/fig3 -->\nbetween\n"
+    "<!-- generated:figures:ffjord/ -->\nold\n<!-- end:figures:ffjord/ -->\nafter\n"
+    "<!-- generated:figures:neural_ode/table -->\n<!-- end:figures:neural_ode/table -->\n"
+)
+
+
+def draw_flow(rows):
+    """A density's last state.
+
+    Nobody reads this line.
+    """
+    arrays = load_arrays(rows, FLOW, "only")
+    if arrays is None:
+        return None
+    figure, axes = plotting.grid_figure(1, 1, ["density"], ["t = 1"])
+    plotting.density_panel(axes[0][0], arrays["densities"][-1], 1.0)
+    return figure
+
+
+def animate_flow(rows):
+    """A density on its way."""
+    arrays = load_arrays(rows, FLOW, "only")
+    return arrays and Animation(plotting.density_frames(arrays["densities"], None, 1.0, 2), 100)
+
+
+@pytest.fixture
+def flow(results, monkeypatch):
+    """A registered artefact that draws arrays, and a README that shows it."""
+    same = {tier: lambda config: config for tier in ("smoke", "small")}
+    experiment = Experiment(
+        artefact="FFJORD, Figure 99",
+        cells={"only": Config()},
+        tiers=same,
+        measure=lambda config, context: iter(()),
+        draw={"flow": draw_flow},
+        animate={"flow": animate_flow},
+    )
+    monkeypatch.setitem(EXPERIMENTS, FLOW, experiment)
+    numbers = PUBLISHED.read_text().splitlines(keepends=True)
+    (results / "published.csv").write_text("".join(numbers[:4]))  # the others would only take time
+    (results.parent / "README.md").write_text(MARKERS)
+    return results
+
+
+def make_flow(results, *, source="runs", tier="small", arrays=True):
+    make_run(results, FLOW, "only", [Row("x", 1.0, "")], source=source, tier=tier)
+    folder = next((results / source / FLOW).glob("only-*/machine-seed0"))
+    if arrays:
+        x = np.linspace(-1, 1, 20)
+        densities = np.stack([np.exp(-(x[:, None] ** 2 + (x - shift) ** 2) / 0.1) for shift in (-0.5, 0.0, 0.5)])
+        save_arrays(folder / ARRAYS, {"densities": densities})
+    return folder
+
+
+def pictures(results):
+    return sorted(path.name for path in (results / "figures").glob("flow*"))
+
+
+def block(results, prefix):
+    text = (results.parent / "README.md").read_text()
+    return re.findall(rf"<!-- generated:figures:{prefix} -->\n(.*?)<!-- end:", text, re.DOTALL)[0].strip()
+
+
+def test_runs_with_arrays_are_drawn_and_animated(flow):
+    make_flow(flow)
+    build(flow, local=False, write=True)
+    assert pictures(flow) == ["flow.gif", "flow.png", "flow.svg"]
+    assert read_gif((flow / "figures" / "flow.gif").read_bytes()).frames.shape == (3, 40, 40, 3)
+    assert build(flow, local=False, write=False) == []
+
+
+def test_own_runs_are_animated_beside_the_published_ones(flow):
+    make_flow(flow, source="local", tier="smoke")
+    build(flow, local=True, write=True)
+    assert (flow / "local" / "figures" / "flow.gif").exists()
+    assert not (flow / "figures").exists()
+
+
+def test_runs_without_arrays_write_nothing_and_show_nothing(flow):
+    make_flow(flow, arrays=False)
+    build(flow, local=False, write=True)
+    assert pictures(flow) == []
+    assert block(flow, "ffjord/") == "No published run yet."
+
+
+def test_a_picture_that_lost_its_arrays_is_removed(flow):
+    folder = make_flow(flow)
+    build(flow, local=False, write=True)
+    (folder / ARRAYS).unlink()
+    stale = {flow / "figures" / name for name in pictures(flow)}
+    assert flow / "figures" / "flow.gif" in stale
+    assert stale < set(build(flow, local=False, write=True))
+    assert pictures(flow) == []
+
+
+def test_blocks_of_the_readme_show_the_pictures_of_their_experiments(flow):
+    make_flow(flow)
+    make_run(flow, FIG3, "dopri5", sweep(1.0))
+    build(flow, local=False, write=True)
+    assert block(flow, "ffjord/").split("\n\n") == [
+        "![A density's last state.](results/figures/flow.svg)",
+        "![A density on its way.](results/figures/flow.gif)",
+    ]
+    assert re.fullmatch(r"!\[[^]]+\]\(results/figures/fig3_solver_stats.svg\)", block(flow, "neural_ode/fig3"))
+    assert block(flow, "neural_ode/table") == "No published run yet."
+    text = (flow.parent / "README.md").read_text()
+    assert text.startswith("before\n<!-- ")
+    assert "-->\nbetween\n<!--" in text
+    assert "-->\nafter\n<!--" in text
+
+
+def test_an_animation_that_only_is_encoded_otherwise_is_not_changed(flow):
+    make_flow(flow)
+    build(flow, local=False, write=True)
+    path = flow / "figures" / "flow.gif"
+    shown = read_gif(path.read_bytes())
+    first, *rest = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in shown.frames]
+    first.save(path, save_all=True, append_images=rest, duration=shown.durations, optimize=True, disposal=2, loop=0)
+    before = path.read_bytes()
+    assert np.array_equal(read_gif(before).frames, shown.frames)
+    assert build(flow, local=False, write=True) == []
+    assert path.read_bytes() == before
+
+
+def test_an_animation_that_shows_something_else_is_found_and_replaced(flow):
+    make_flow(flow)
+    build(flow, local=False, write=True)
+    path = flow / "figures" / "flow.gif"
+    good = path.read_bytes()
+    first, *rest = [Image.fromarray(frame) for frame in read_gif(good).frames]
+    first.putpixel((5, 5), (1, 2, 3))
+    first.save(path, save_all=True, append_images=rest, duration=[100, 100, 1600], loop=0)
+    assert build(flow, local=False, write=False) == [path]
+    path.write_bytes(good[:100])
+    assert build(flow, local=False, write=False) == [path]
+    build(flow, local=False, write=True)
+    assert path.read_bytes() == good
+
+
+def with_image(svg, change):
+    """The SVG with its one image stored without compression, after a change of its pixels."""
+    (data,) = re.findall(rb'base64,\s*([^"]*)"', svg)
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    buffer = io.BytesIO()
+    change(image).save(buffer, format="png", compress_level=0)
+    svg = svg.replace(data, base64.b64encode(buffer.getvalue()))
+    return re.sub(rb'id="image\w+"', b'id="image123abc"', svg)
+
+
+def test_an_image_inside_a_figure_is_compared_by_its_pixels(flow):
+    make_flow(flow)
+    build(flow, local=False, write=True)
+    path = flow / "figures" / "flow.svg"
+    svg = path.read_bytes()
+    path.write_bytes(with_image(svg, lambda image: image))
+    assert path.read_bytes() != svg
+    assert build(flow, local=False, write=False) == []
+    path.write_bytes(with_image(svg, lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+    assert build(flow, local=False, write=False) == [path, path.with_suffix(".png")]
+    path.write_bytes(with_image(svg, lambda image: image).replace(b"</svg>", b"<g/></svg>"))
+    assert path in build(flow, local=False, write=False)
+
+
+def test_names_of_animations_are_unique_and_fit_for_a_path():
+    names = [name for experiment in EXPERIMENTS.values() for name in experiment.animate]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names)
