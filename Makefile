@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR)
 RUN := $(PYTHON) -m repro run
 OPTIONS := --tier $(TIER) --device $(DEVICE) --seed $(SEEDS)
 
-.PHONY: help setup test check reproduce reproduce-odenet report bench clean
+.PHONY: help setup test check reproduce reproduce-odenet reproduce-planar-cnf reproduce-ffjord report bench clean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,15 @@ reproduce: $(READY) ## run the tier of every artefact, rebuild tables and figure
 	$(RUN) '*' $(OPTIONS); status=$$?; $(PYTHON) -m repro report --local && exit $$status
 
 reproduce-odenet: $(READY) ## Neural ODE: Table 1 and Figure 3 (ODE-Net on MNIST)
-	$(RUN) 'neural_ode/*' $(OPTIONS); status=$$?; $(PYTHON) -m repro report --local && exit $$status
+	$(RUN) 'neural_ode/table1*' $(OPTIONS) && $(RUN) 'neural_ode/fig3*' $(OPTIONS); \
+	status=$$?; $(PYTHON) -m repro report --local && exit $$status
+
+reproduce-planar-cnf: $(READY) ## Neural ODE: Section 4, Figures 4 and 5 (planar CNF against planar NF)
+	$(RUN) 'neural_ode/section4*' $(OPTIONS) && $(RUN) 'neural_ode/fig[45]*' $(OPTIONS); \
+	status=$$?; $(PYTHON) -m repro report --local && exit $$status
+
+reproduce-ffjord: $(READY) ## FFJORD: Figures 1, 2 and 8 (toy densities)
+	$(RUN) 'ffjord/*' $(OPTIONS); status=$$?; $(PYTHON) -m repro report --local && exit $$status
 
 report: $(READY) ## rebuild tables, figures and the README's generated part from the published runs
 	$(PYTHON) -m repro report

@@ -105,7 +105,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _cells(experiment: Any, options: argparse.Namespace) -> list[tuple[str, int]]:  # noqa: ANN401 (generic)
     if options.cell is None:
-        chosen = list(experiment.main_cells or experiment.cells)
+        smoke = experiment.smoke_cells if options.tier == "smoke" else None
+        chosen = list(smoke or experiment.main_cells or experiment.cells)
     else:
         chosen = fnmatch.filter(experiment.cells, options.cell)
     if not chosen:

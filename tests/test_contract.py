@@ -90,6 +90,7 @@ def test_main_cells_exist(named):
     _, experiment = named
     assert experiment.main_cells is None or experiment.main_cells
     assert set(experiment.main_cells or ()) <= set(experiment.cells)
+    assert set(experiment.smoke_cells or ()) <= set(experiment.main_cells or experiment.cells)
 
 
 def test_claims_are_unique_and_say_where_they_stand():
@@ -103,7 +104,13 @@ def test_claims_are_unique_and_say_where_they_stand():
 
 
 def test_drawings_and_tables_have_names_of_their_own():
-    for kind in ("draw", "tables"):
+    for kind in ("draw", "animate", "tables"):
         names = [name for experiment in EXPERIMENTS.values() for name in getattr(experiment, kind)]
         assert len(set(names)) == len(names)
         assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names)
+
+
+def test_the_smoke_tier_is_small(named):
+    """CI starts a process for every one of these cells."""
+    _, experiment = named
+    assert len(experiment.smoke_cells or experiment.main_cells or experiment.cells) <= 13

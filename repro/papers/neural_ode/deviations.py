@@ -64,3 +64,45 @@ MNIST = (
         ours="trained here: 300 tanh units, the same recipe without augmentation",
     ),
 )
+
+MATCHING = (
+    Deviation(
+        subject="target densities",
+        published="three, not named",
+        released="no code",
+        ours="the four energies of Rezende and Mohamed (2015); U2 to U4 with a soft wall around [-4, 4]^2, ln Z given",
+    ),
+    Deviation(
+        subject="iterations",
+        published="CNF 10,000 (Adam), NF 500,000 (RMSprop); rates and batches not stated",
+        released="no code",
+        ours="a tenth of each in the tier `small`; CNF 512 draws, Adam 1e-3; NF 100 draws, RMSprop 1e-3 to 0",
+    ),
+)
+
+PLANAR = (
+    Deviation(
+        subject="log-density of a wide layer",
+        published="eq. 10 without a minus sign: d log p/dt = +sum of traces",
+        released="minus the trace",
+        ours="minus the sum of traces, as eq. 8 asks for",
+    ),
+    Deviation(
+        subject="planar field",
+        published="sum over units, one gate per unit",
+        released="mean over units, a gate per unit and coordinate",
+        ours="as published; cell `example` as released",
+    ),
+    Deviation(
+        subject="direction of time",
+        published="base at t0, data at t1",
+        released="base at 0, data at 10, training integrates backwards",
+        ours="data at 0, base at t1: f_ours(t, z) = -f_example(t1 - t, z)",
+    ),
+    Deviation(
+        subject="planar NF by maximum likelihood",
+        published="64 layers; how it is sampled is not said",
+        released="no code",
+        ours="layers map data to base, where their determinant is closed; samples by numerical inversion",
+    ),
+)

@@ -1,0 +1,182 @@
+"""Train a flow by maximum likelihood on fresh samples of a known density, and measure what it has learnt."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from repro.data import Density
+from repro.flows import CNF, Stack
+from repro.results import Row
+from repro.training import Training, seeded_streams
+
+CHUNK = 5_000
+"""Points evaluated at once; a chunk shares its steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a flow is trained.
+
+    Attributes:
+        iterations: updates.
+        batch: fresh points per update.
+        validation_every: updates between two validations.
+        validation_points: size of the validation sample, which is drawn once.
+    """
+
+    iterations: int
+    batch: int
+    validation_every: int
+    validation_points: int
+
+
+def maximum_likelihood(
+    flow: nn.Module,
+    exact: nn.Module,
+    draw: Callable[[int, Generator], Tensor],
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    seed: int,
+) -> Training:
+    """The training of a flow on fresh samples; the weights with the smallest validation loss are its result.
+
+    Args:
+        flow: has `log_prob`; a CNF's trace noise comes from a stream of its own.
+        exact: the same weights with an exact divergence, to validate without noise (papers.md's protocol: reported
+            likelihoods use the exact trace); the flow itself where it is exact anyway.
+        draw: samples the data.
+        optimizer: of the flow's parameters; its learning rate stays as it is.
+        recipe: sizes.
+        seed: of all streams.
+    """
+    device = next(flow.parameters()).device
+    streams = seeded_streams(seed, "data", "trace noise")
+    held_out = draw(recipe.validation_points, seeded_streams(seed, "validation")["validation"]).to(device)
+    rate = optimizer.param_groups[0]["lr"]
+
+    def update(step: int) -> Mapping[str, float]:
+        x = draw(recipe.batch, streams["data"]).to(device)
+        optimizer.zero_grad(set_to_none=True)
+        loss = -log_prob(flow, x, streams["trace noise"]).mean()
+        loss.backward()
+        optimizer.step()
+        return {"train_nll": loss.item()} | costs(flow)
+
+    def evaluate() -> list[Row]:
+        return [Row("validation_nll", -float(evaluate_log_prob(exact, held_out).mean()), "nats")]
+
+    units = {"train_nll": "nats", "nfe_forward": "evaluations", "nfe_backward": "evaluations"}
+    every = recipe.validation_every
+    return Training(
+        flow, optimizer, recipe.iterations, update, lambda step: rate, evaluate, every, "validation_nll", streams, units
+    )
+
+
+def log_prob(flow: Any, x: Tensor, generator: Generator | None = None) -> Float[Tensor, " batch"]:  # noqa: ANN401
+    """Log-density by a flow, continuous or not; only continuous ones may need noise."""
+    return flow.log_prob(x, generator=generator) if isinstance(flow, (CNF, Stack)) else flow.log_prob(x)
+
+
+def costs(flow: nn.Module) -> dict[str, float]:
+    """Function evaluations of a continuous flow's last step; the backward count is left out where there is none."""
+    if not isinstance(flow, (CNF, Stack)):
+        return {}
+    stats = flow.stats
+    backward = {} if stats.nfe_backward is None else {"nfe_backward": float(stats.nfe_backward)}
+    return {"nfe_forward": float(stats.nfe_forward), **backward}
+
+
+@torch.no_grad()
+def evaluate_log_prob(flow: Any, x: Tensor) -> Float[Tensor, " n"]:  # noqa: ANN401
+    """Log-densities of many points, in float64, chunk by chunk."""
+    return torch.cat([log_prob(flow, chunk).double() for chunk in x.split(CHUNK)])
+
+
+def likelihood_rows(flow: Any, density: Density, points: int) -> Iterator[Row]:  # noqa: ANN401
+    """What a flow has learnt, on test points that are the same for every model and seed.
+
+    The gap is the mean of log p_data − log p_model over the test points: an estimate of KL(data ‖ model), free of the
+    noise that the test sample brings into both. `nll_floor` is the data's entropy, which no model can beat.
+    """
+    device = next(flow.parameters()).device
+    x = density.sample(points, seeded_streams(0, "test")["test"]).to(device)
+    found = evaluate_log_prob(flow, x)
+    gap = density.log_density(x.double().cpu()).to(device) - found
+    yield Row("test_nll", -float(found.mean()), "nats")
+    yield Row("test_nll_error", float(found.std()) / points**0.5, "nats")
+    yield Row("nll_floor", density.entropy(), "nats")
+    yield Row("test_gap", float(gap.mean()), "nats")
+    yield Row("test_gap_error", float(gap.std()) / points**0.5, "nats")
+
+
+def mass_rows(flow: Any, density: Density, side: int) -> Iterator[Row]:  # noqa: ANN401
+    """Integral of a flow's density over the window, and the part of it that lies where the data have none.
+
+    Empty is where the data's density is below a thousandth of its maximum on the grid.
+    """
+    points, cell = grid(density.window, side, density.dim)
+    device = next(flow.parameters()).device
+    mass = evaluate_log_prob(flow, points.float().to(device)).exp().cpu() * cell
+    truth = density.log_density(points)
+    empty = truth < truth.max() - np.log(1000)
+    yield Row("integral", float(mass.sum()), "probability in the window")
+    yield Row("empty_mass", float(mass[empty].sum()), "probability where the data have none")
+
+
+def grid(window: float, side: int, dim: int = 2) -> tuple[Float[Tensor, "n dim"], float]:
+    """Centres of the cells of a grid on [-window, window]^dim, the first coordinate fastest, and a cell's volume."""
+    step = 2 * window / side
+    axis = -window + step * (torch.arange(side, dtype=torch.float64) + 0.5)
+    axes = torch.meshgrid(*[axis] * dim, indexing="ij")
+    return torch.stack([a.flatten() for a in reversed(axes)], 1), step**dim
+
+
+@torch.no_grad()
+def density_image(flow: Any, window: float, side: int) -> Float[np.ndarray, "side side"]:  # noqa: ANN401
+    """A flow's density on a square grid, the first row at the bottom."""
+    points, _ = grid(window, side)
+    device = next(flow.parameters()).device
+    return _image(evaluate_log_prob(flow, points.float().to(device)), side)
+
+
+def true_image(density: Density, side: int) -> Float[np.ndarray, "side side"]:
+    """The data's own density on the same grid."""
+    return _image(density.log_density(grid(density.window, side)[0]), side)
+
+
+@torch.no_grad()
+def film(
+    flow: CNF, window: float, side: int, fractions: list[float], points: Tensor
+) -> tuple[Float[np.ndarray, "time side side"], Float[np.ndarray, "time n dim"]]:
+    """Densities and samples on the way from noise to data.
+
+    Args:
+        flow: one CNF.
+        window: half of the picture's side.
+        side: grid points on a side.
+        fractions: of the way, increasing from 0 (base) to 1 (data).
+        points: base sample.
+
+    Returns:
+        Density on the grid at each fraction, and the sample carried along.
+    """
+    device = next(flow.parameters()).device
+    cells = grid(window, side)[0].float().to(device)
+    times = [flow.t1 * (1 - fraction) for fraction in fractions]
+    images = []
+    for time in times:
+        parts = [flow.transform(chunk, t0=time) if time < flow.t1 else (chunk, 0.0) for chunk in cells.split(2 * CHUNK)]
+        values = torch.cat([flow.base_log_prob(z) + gain for z, gain in parts])
+        images.append(_image(values, side))
+    start = [] if times[0] == flow.t1 else [flow.t1]
+    paths = flow.trajectory(points.to(device), [*start, *times])
+    return np.stack(images), paths[len(start) :].cpu().numpy()
+
+
+def _image(log_density: Tensor, side: int) -> np.ndarray:
+    return log_density.exp().view(side, side).cpu().numpy()

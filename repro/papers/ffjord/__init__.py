@@ -1,0 +1,1 @@
+"""FFJORD (Grathwohl et al. 2019)."""

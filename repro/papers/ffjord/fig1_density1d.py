@@ -1,0 +1,140 @@
+"""FFJORD, Figure 1 (Section 1): a standard Gaussian carried to a density of three modes on the line.
+
+Trained as the public script approx_error_1d.py does: a mixture of three Gaussians, concatsquash 64-64-64 with tanh,
+t1 = 0.5, exact trace, Adam 1e-3 with weight decay 1e-5, 10,000 iterations of 100 points.
+
+Deviations: the same as Figure 2's; the paper does not define the target, the script does. The tier `small` runs all
+iterations, with gradients by `checkpoint`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from repro import experiment, plotting
+from repro.arrays import ARRAYS, load_arrays, save_arrays
+from repro.checkpoint import save_tensors
+from repro.data import DENSITIES
+from repro.experiment import Context, Experiment
+from repro.flows import CNF
+from repro.likelihood import Recipe, evaluate_log_prob, grid, likelihood_rows, maximum_likelihood
+from repro.nets.fields import ConcatSquashField
+from repro.ode import Solver
+from repro.results import Row
+from repro.training import fit
+
+NAME = "ffjord/fig1_density1d"
+DATA = DENSITIES["mixture_1d"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(experiment.Config):
+    """Settings of the flow on the line; defaults are those of the public script."""
+
+    width: int = 64
+    """Units of each hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    t1: float = 0.5
+    """End of the time interval."""
+    solver: Solver = Solver("dopri5", rtol=1e-5, atol=1e-5)
+    """Solver in training and evaluation."""
+    gradient: str = "adjoint"
+    """Gradient method."""
+    iterations: int = 10_000
+    """Updates."""
+    batch: int = 100
+    """Fresh points per update."""
+    learning_rate: float = 1e-3
+    """Of Adam, constant."""
+    weight_decay: float = 1e-5
+    """Of Adam, as a penalty in the gradient."""
+    test_points: int = 10_000
+    """Test sample."""
+    times: int = 33
+    """Times at which the flow is drawn."""
+
+
+def build(config: Config) -> CNF:
+    """The flow of a config, initialised from its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        field = ConcatSquashField(1, config.width, config.depth)
+    return CNF(field, 1, config.t1, "closed_form", config.solver, config.gradient)
+
+
+def measure(config: Config, context: Context) -> Iterator[Row]:
+    """Train the flow and follow it from noise to data."""
+    flow = build(config).to(context.device)
+    optimizer = torch.optim.Adam(flow.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    every = max(1, config.iterations // 100)
+    recipe = Recipe(iterations=config.iterations, batch=config.batch, validation_every=every, validation_points=2_000)
+    yield from fit(maximum_likelihood(flow, flow, DATA.sample, optimizer, recipe, config.seed), context)
+    save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": "cnf"})
+    save_arrays(context.artefacts / ARRAYS, pictures(config, flow))
+    yield from likelihood_rows(flow, DATA, config.test_points)
+
+
+def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
+    """The final numbers again, from a run's weights."""
+    flow = build(config).to(context.device)
+    flow.load_state_dict(dict(tensors))
+    return list(likelihood_rows(flow, DATA, config.test_points))
+
+
+@torch.no_grad()
+def pictures(config: Config, flow: CNF) -> dict[str, np.ndarray]:
+    """Densities on a line at each time, and the paths of a few points, from noise to data."""
+    device = next(flow.parameters()).device
+    line = grid(DATA.window, 240, 1)[0].float().to(device)
+    fractions = np.linspace(0, 1, config.times)
+    times = [flow.t1 * (1 - float(fraction)) for fraction in fractions]
+    rows = []
+    for time in times:
+        z, gain = flow.transform(line, t0=time) if time < flow.t1 else (line, line.new_zeros(len(line)))
+        rows.append((flow.base_log_prob(z) + gain).exp().cpu().numpy())
+    quantiles = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.02, 0.98, 25)).unsqueeze(1).to(device)
+    paths = flow.trajectory(quantiles, times).squeeze(2).cpu().numpy()
+    learnt = evaluate_log_prob(flow, line).exp().cpu().numpy()
+    truth = DATA.log_density(line.double().cpu()).exp().numpy()
+    arrays = {"density": np.stack(rows), "paths": paths, "learnt": learnt, "truth": truth}
+    return {name: array.astype(np.float16) for name, array in arrays.items()} | {"line": line.cpu().numpy()[:, 0]}
+
+
+def draw(rows: pd.DataFrame) -> Figure | None:
+    """A Gaussian flows into three modes: densities over time with the paths of 25 points, and what was learnt."""
+    arrays = load_arrays(rows, NAME, "mixture_1d")
+    if arrays is None:
+        return None
+    figure, (flow, target) = plotting.new_figure(1, 2)
+    plotting.panel_titles((flow, target), ("From noise to data", "Learnt and true density"))
+    line, half = arrays["line"], float(-arrays["line"][0])
+    image = np.sqrt(arrays["density"].astype(float)).T
+    flow.imshow(image, origin="lower", aspect="auto", extent=(0, 1, -half, half), cmap="Blues", interpolation="none")
+    steps = np.linspace(0, 1, len(arrays["paths"]))
+    flow.plot(steps, arrays["paths"].astype(float), color="0.25", linewidth=0.5)
+    flow.set(xlabel="fraction of the flow, noise at 0 and data at 1", ylabel="z", ylim=(-half, half))
+    flow.grid(visible=False)
+    target.plot(line, arrays["truth"].astype(float), color="0.4", linestyle="--", label="true")
+    target.plot(line, arrays["learnt"].astype(float), color=plotting.PALETTE[0], label="learnt")
+    target.set(xlabel="x", ylabel="density", xlim=(-half, half), ylim=(0, None))
+    target.legend(fontsize=7)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    artefact="FFJORD, Figure 1",
+    cells={"mixture_1d": Config()},
+    tiers={
+        "smoke": lambda config: replace(config, gradient="checkpoint", iterations=30, test_points=200, times=5),
+        "small": lambda config: replace(config, gradient="checkpoint"),
+    },
+    measure=measure,
+    evaluate=evaluate,
+    draw={"ffjord_fig1": draw},
+)

@@ -1,0 +1,113 @@
+"""FFJORD's toy densities as a grid of pictures, as an animation, and as a table."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from repro import plotting
+from repro.animation import Animation
+from repro.arrays import load_arrays
+from repro.data import DENSITIES
+from repro.papers.ffjord.toy_claims import COMPARED, FIG2, SETS
+from repro.results import curve, final_values, outcomes
+
+MODELS = {"": "FFJORD", "_hutchinson": "FFJORD, Hutchinson", "_planar": "planar CNF", "_glow": "Glow, depth 100"}
+"""Suffix of a cell -> its model."""
+ORDER = (*COMPARED, *(name for name in SETS if name not in COMPARED))
+
+
+def draw_toys(rows: pd.DataFrame) -> Figure | None:
+    """Densities in the plane: the data's own, FFJORD's and a sample of it, planar CNF's and Glow's.
+
+    Each panel has a colour scale of its own.
+    """
+    found = {name: load_arrays(rows, FIG2, name) for name in ORDER}
+    shown = [name for name in ORDER if found[name] is not None]
+    if not shown:
+        return None
+    titles = ["data", "FFJORD", "its sample", "planar CNF", "Glow"]
+    figure, axes = plotting.grid_figure(len(shown), len(titles), shown, titles)
+    for line, name in zip(axes, shown, strict=True):
+        window, arrays = DENSITIES[name].window, found[name] or {}
+        plotting.density_panel(line[0], arrays["truth"].astype(float), window)
+        plotting.density_panel(line[1], arrays["density"].astype(float), window)
+        plotting.points_panel(line[2], arrays["sample"].astype(float), window)
+        for axis, suffix in zip(line[3:], ("_planar", "_glow"), strict=True):
+            other = load_arrays(rows, FIG2, name + suffix)
+            if other is None:
+                axis.axis("off")
+            else:
+                plotting.density_panel(axis, other["density"].astype(float), window)
+    return figure
+
+
+def animate_toys(rows: pd.DataFrame) -> Animation | None:
+    """FFJORD turns noise into data: density and sample on the way, one set after another."""
+    films = []
+    for name in COMPARED:
+        arrays = load_arrays(rows, FIG2, name)
+        if arrays is not None and "film_density" in arrays:
+            images, points = arrays["film_density"].astype(float), arrays["film_points"].astype(float)
+            films.append(plotting.density_frames(images, points, DENSITIES[name].window, 2))
+    if not films:
+        return None
+    frames = np.concatenate([np.concatenate([film, film[-1:].repeat(8, axis=0)]) for film in films])
+    return Animation(frames, 80)
+
+
+def toy_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Likelihood and cost of every model on every set; nats, lower is better.
+
+    Args:
+        rows: the runs of one tier.
+    """
+    lines = [_line(rows, name, suffix) for name in ORDER for suffix in MODELS if _was_run(rows, name + suffix)]
+    return pd.DataFrame(lines)
+
+
+def _was_run(rows: pd.DataFrame, cell: str) -> bool:
+    return bool(((rows["experiment"] == FIG2) & (rows["cell"] == cell)).any())
+
+
+def _line(rows: pd.DataFrame, name: str, suffix: str) -> dict[str, str]:
+    cell = name + suffix
+    training = curve(rows, FIG2, cell)
+    return {
+        "data and model": f"{name}, {MODELS[suffix]}",
+        "lowest possible NLL": _mean(rows, cell, "nll_floor", 3),
+        "test NLL": _mean(rows, cell, "test_nll", 3),
+        "above the lowest": _mean(rows, cell, "test_gap", 3),
+        "the same at a tenth of the tolerance": _mean(rows, cell, "test_nll_tight", 3),
+        "mass where the data have none": _percent(rows, cell, "empty_mass"),
+        "NFE, test": _mean(rows, cell, "nfe_test", 0),
+        "NFE forward / backward, end of training": _last(training),
+        "largest error there and back": _scientific(rows, cell, "reversibility_error"),
+        "parameters": _mean(rows, cell, "parameters", 0, spread=False),
+        "share of the public iterations": _percent(rows, cell, "budget_share"),
+        "runs": outcomes(rows[(rows["experiment"] == FIG2) & (rows["cell"] == cell)]),
+    }
+
+
+def _mean(rows: pd.DataFrame, cell: str, metric: str, digits: int, *, spread: bool = True) -> str:
+    values = final_values(rows, FIG2, cell, metric)
+    if not values:
+        return "-"
+    more = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 and spread and np.ptp(values) > 0 else ""
+    return f"{np.mean(values):,.{digits}f}{more}"
+
+
+def _percent(rows: pd.DataFrame, cell: str, metric: str) -> str:
+    values = final_values(rows, FIG2, cell, metric)
+    return f"{100 * float(np.mean(values)):.3g} %" if values else "-"
+
+
+def _scientific(rows: pd.DataFrame, cell: str, metric: str) -> str:
+    values = final_values(rows, FIG2, cell, metric)
+    return f"{max(values):.1e}" if values else "-"
+
+
+def _last(training: pd.DataFrame) -> str:
+    if "nfe_forward" not in training.columns:
+        return "-"
+    last = training.iloc[-1]
+    return f"{last['nfe_forward']:.0f} / {last['nfe_backward']:.0f}" if "nfe_backward" in last else "-"

@@ -1,0 +1,200 @@
+"""Neural ODE, Figure 4 (Section 4.2): planar NF with K layers against planar CNF with M units, by density matching.
+
+Both minimise KL(q ‖ p) = E_q[log q + U] + ln Z for target energies U; K, M in {2, 8, 32}. The paper does not say which
+three densities it used; ours are the four of Rezende and Mohamed (2015), three of which do not normalise on the plane:
+they get a soft wall (`repro.data.energies`), and ln Z by quadrature, so that the KL is a finite number.
+
+Deviations: learning rates and batch sizes are not stated; ours are Adam at 1e-3 (CNF) and RMSprop at 1e-3 with a cosine
+to zero (NF), 512 and 100 draws per update. The NF's layers map base to data, the direction in which sampling is closed;
+its density on a grid needs numerical inversion. Paper tier: 10,000 iterations of the CNF, 500,000 of the NF; the tier
+`small` runs a tenth of both, with gradients by `checkpoint`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from repro import experiment
+from repro.arrays import ARRAYS, save_arrays
+from repro.checkpoint import save_tensors
+from repro.data import ENERGIES, Energy
+from repro.experiment import Context, Experiment
+from repro.flows import CNF
+from repro.flows.planar import PlanarFlow
+from repro.flows.planar_field import PlanarField
+from repro.likelihood import costs, density_image, grid
+from repro.ode import Solver, supported
+from repro.papers.neural_ode.density_claims import ENERGIES as NAMES
+from repro.papers.neural_ode.density_claims import FIG4_CLAIMS, SIZES
+from repro.papers.neural_ode.density_pictures import draw_fig4, fig4_table
+from repro.papers.neural_ode.deviations import MATCHING
+from repro.results import Row
+from repro.training import Training, fit, seeded_streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(experiment.Config):
+    """Settings of one flow on one energy."""
+
+    energy: str = "u1"
+    """Target, by its name in ENERGIES."""
+    model: Literal["cnf", "nf"] = "cnf"
+    """Continuous or discrete planar flow."""
+    size: int = 32
+    """Hidden units M of the CNF, layers K of the NF."""
+    t1: float = 1.0
+    """End of the CNF's time interval."""
+    solver: Solver = Solver("dopri5", rtol=1e-5, atol=1e-5)
+    """Solver of the CNF; tolerance 1e-5 as in the paper's density estimation."""
+    gradient: str = "adjoint"
+    """Gradient method of the CNF."""
+    iterations: int = 10_000
+    """Updates; the paper states 10,000 for the CNF and 500,000 for the NF."""
+    paper_iterations: int = 10_000
+    """Updates that the paper makes; the share of them goes into the table."""
+    batch: int = 512
+    """Draws per update."""
+    learning_rate: float = 1e-3
+    """Of Adam (CNF) or at the start of RMSprop (NF)."""
+    test_points: int = 20_000
+    """Draws for the final KL."""
+    side: int = 160
+    """Grid points on a side of the pictures."""
+
+    def __post_init__(self) -> None:
+        if self.energy not in ENERGIES:
+            raise ValueError(f"energy must be one of: {', '.join(ENERGIES)}; got {self.energy!r}")
+        if min(self.iterations, self.batch, self.size, self.test_points) < 1:
+            raise ValueError("iterations, batch, size and test_points must be at least 1")
+        if reason := supported(self.solver, self.gradient):
+            raise ValueError(reason)
+
+
+def build(config: Config) -> CNF | PlanarFlow:
+    """The flow of a config, initialised from its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if config.model == "nf":
+            return PlanarFlow(2, config.size, direction="from_base")
+        field = PlanarField(2, config.size)
+    return CNF(field, 2, config.t1, "closed_form", config.solver, config.gradient)
+
+
+def divergence_from(energy: Energy, flow: CNF | PlanarFlow, n: int, generator: Generator) -> Float[Tensor, " n"]:
+    """Log q − log p at n draws from the flow, ln Z included; the mean is KL(q ‖ p)."""
+    if isinstance(flow, CNF):
+        x, log_q = flow.sample_with_log_prob(n, generator=generator)
+    else:
+        x, log_q = flow.sample_with_log_prob(n, generator)
+    return log_q - energy.log_unnormalised(x) + energy.log_normaliser()
+
+
+def training(config: Config, flow: CNF | PlanarFlow) -> Training:
+    """Minimise KL(q ‖ p) on fresh draws."""
+    energy, streams = ENERGIES[config.energy], seeded_streams(config.seed, "draws")
+    make = torch.optim.Adam if config.model == "cnf" else torch.optim.RMSprop
+    optimizer = make(flow.parameters(), lr=config.learning_rate)
+
+    def update(step: int) -> Mapping[str, float]:
+        optimizer.zero_grad(set_to_none=True)
+        loss = divergence_from(energy, flow, config.batch, streams["draws"]).mean()
+        loss.backward()
+        optimizer.step()
+        return {"train_kl": loss.item()} | costs(flow)
+
+    def learning_rate(step: int) -> float:
+        if config.model == "cnf":
+            return config.learning_rate
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
+
+    every = max(1, config.iterations // 50)
+    units = {"train_kl": "nats", "nfe_forward": "evaluations", "nfe_backward": "evaluations"}
+    return Training(
+        flow, optimizer, config.iterations, update, learning_rate, list[Row], every, streams=streams, units=units
+    )
+
+
+def measure(config: Config, context: Context) -> Iterator[Row]:
+    """Fit one flow to one energy and measure how far it ends from it."""
+    flow = build(config).to(context.device)
+    yield Row("parameters", sum(p.numel() for p in flow.parameters()), "parameters")
+    yield Row("budget_share", config.iterations / config.paper_iterations, "of the paper's iterations")
+    yield from fit(training(config, flow), context)
+    save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": config.model})
+    window = ENERGIES[config.energy].window
+    image = density_image(flow, window, config.side).astype(np.float16)
+    save_arrays(context.artefacts / ARRAYS, {"density": image, "truth": target(config).astype(np.float16)})
+    yield from final_rows(config, flow)
+
+
+def target(config: Config) -> np.ndarray:
+    """The normalised target on the grid of the pictures."""
+    energy = ENERGIES[config.energy]
+    values = energy.log_unnormalised(grid(energy.window, config.side)[0]) - energy.log_normaliser()
+    return values.exp().view(config.side, config.side).numpy()
+
+
+def final_rows(config: Config, flow: CNF | PlanarFlow) -> Iterator[Row]:
+    """KL(q ‖ p) on draws that are the same for every model and seed, with the standard error of their number."""
+    stream = seeded_streams(0, "test")["test"]
+    chunks = [min(5_000, config.test_points - done) for done in range(0, config.test_points, 5_000)]
+    with torch.no_grad():
+        values = torch.cat([divergence_from(ENERGIES[config.energy], flow, n, stream).double() for n in chunks])
+    yield Row("kl", float(values.mean()), "nats")
+    yield Row("kl_error", float(values.std()) / len(values) ** 0.5, "nats")
+    yield Row("log_normaliser", ENERGIES[config.energy].log_normaliser(), "nats")
+    if isinstance(flow, CNF):
+        yield Row("nfe_test", flow.stats.nfe_forward, "evaluations")
+
+
+def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
+    """The final numbers again, from a run's weights."""
+    flow = build(config).to(context.device)
+    flow.load_state_dict(dict(tensors))
+    return list(final_rows(config, flow))
+
+
+def _cells() -> dict[str, Config]:
+    nf = Config(model="nf", iterations=500_000, paper_iterations=500_000, batch=100)
+    cells = {}
+    for energy in NAMES:
+        for size in SIZES:
+            cells[f"{energy}_cnf_{size}"] = Config(energy=energy, size=size)
+            cells[f"{energy}_nf_{size}"] = replace(nf, energy=energy, size=size)
+    return cells
+
+
+def _smoke(config: Config) -> Config:
+    return replace(
+        config,
+        gradient="checkpoint",
+        iterations=max(10, config.iterations // 2_500) if config.model == "nf" else 10,
+        batch=64,
+        test_points=500,
+        side=32,
+    )
+
+
+CELLS = _cells()
+
+EXPERIMENT = Experiment(
+    artefact="Neural ODE, Figure 4",
+    cells=CELLS,
+    tiers={
+        "smoke": _smoke,
+        "small": lambda config: replace(config, gradient="checkpoint", iterations=config.iterations // 10),
+    },
+    smoke_cells=("u1_cnf_32", "u1_nf_32"),
+    measure=measure,
+    evaluate=evaluate,
+    draw={"node_fig4": draw_fig4},
+    tables={"node_fig4": fig4_table},
+    claims=FIG4_CLAIMS,
+    deviations=MATCHING,
+)

@@ -1,0 +1,162 @@
+"""Neural ODE's Section 4, Figures 4 and 5 in miniature: both flows, both directions, judged claims."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from repro.arrays import ARRAYS
+from repro.checkpoint import load_tensors
+from repro.data import ENERGIES
+from repro.experiment import Context
+from repro.flows.planar import PlanarFlow
+from repro.papers.neural_ode import density_claims as claims
+from repro.papers.neural_ode import fig4_nf_vs_cnf, fig5_noise_to_data, section4_change_of_variables
+from repro.papers.neural_ode.density_claims import FIG4, FIG5, SECTION4
+
+
+def run(module, cell, folder, **settings):
+    folder.mkdir(exist_ok=True)
+    config = replace(module.EXPERIMENT.config(cell, "smoke"), **settings)
+    context = Context(torch.device("cpu"), folder)
+    return config, context, list(module.measure(config, context))
+
+
+def final(rows):
+    return {row.metric: row.value for row in rows if row.step is None}
+
+
+@pytest.mark.parametrize("cell", ["u1_cnf_2", "u2_nf_8", "u4_cnf_8"])
+def test_matching_is_measured_and_can_be_evaluated_again(tmp_path, cell):
+    config, context, rows = run(fig4_nf_vs_cnf, cell, tmp_path, iterations=4, test_points=100, side=16)
+    found = final(rows)
+    assert found["kl"] > 0, "a divergence"
+    assert found["log_normaliser"] == ENERGIES[config.energy].log_normaliser()
+    tensors, _ = load_tensors(context.artefacts / "model.safetensors")
+    again = {row.metric: row.value for row in fig4_nf_vs_cnf.evaluate(config, tensors, context)}
+    assert {metric: found[metric] for metric in again} == again
+    with np.load(context.artefacts / ARRAYS) as arrays:
+        cell_area = (2 * ENERGIES[config.energy].window / 16) ** 2
+        assert arrays["truth"].astype(float).sum() * cell_area == pytest.approx(1, abs=0.1)
+
+
+def test_the_divergence_of_a_gaussian_from_itself_is_zero():
+    """With the standard normal as target and as flow, log q − log p is 0 at every draw."""
+    target = replace(
+        ENERGIES["u1"], log_unnormalised=lambda z: -0.5 * z.square().sum(1) - math.log(2 * math.pi) - 1.87750
+    )
+    flow = PlanarFlow(2, 1, direction="from_base")
+    with torch.no_grad():  # û = 0: the identity
+        flow.u.copy_(math.log(math.e - 1) * flow.w / flow.w.square().sum(1, keepdim=True))
+    values = fig4_nf_vs_cnf.divergence_from(target, flow, 50, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(values, torch.full((50,), target.log_normaliser() + 1.87750), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["cnf", "nf"])
+def test_matching_brings_the_flow_nearer(kind):
+    config = replace(fig4_nf_vs_cnf.CELLS[f"u1_{kind}_8"], gradient="checkpoint", iterations=40, learning_rate=0.02)
+    flow = fig4_nf_vs_cnf.build(config)
+    run = fig4_nf_vs_cnf.training(config, flow)
+    losses = [run.update(step)["train_kl"] for step in range(40)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+    assert ("nfe_forward" in run.update(0)) == (kind == "cnf")
+
+
+@pytest.mark.parametrize("cell", ["moons_cnf", "circles_nf", "example"])
+def test_likelihood_cells_are_measured_and_can_be_evaluated_again(tmp_path, cell):
+    config, context, rows = run(fig5_noise_to_data, cell, tmp_path, iterations=3, test_points=60, side=16)
+    found = final(rows)
+    assert found["test_gap"] > 0
+    assert found["reversibility_error"] < 0.05
+    tensors, _ = load_tensors(context.artefacts / "model.safetensors")
+    again = {row.metric: row.value for row in fig5_noise_to_data.evaluate(config, tensors, context)}
+    assert {metric: found[metric] for metric in again} == again
+    with np.load(context.artefacts / ARRAYS) as arrays:
+        assert arrays["points"].shape == (6, 2_000, 2)
+
+
+def test_the_example_has_the_public_examples_size_and_base():
+    config = fig5_noise_to_data.CELLS["example"]
+    flow = fig5_noise_to_data.build(config, torch.device("cpu"))
+    assert sum(p.numel() for p in flow.parameters()) == 15_904
+    torch.testing.assert_close(flow.base.variance, torch.full((2,), 0.1))
+    assert (flow.t1, config.iterations, config.batch, config.gradient) == (10.0, 1_000, 512, "backprop")
+
+
+def test_a_shortened_flow_ends_nearer_to_noise():
+    torch.manual_seed(0)
+    flow = PlanarFlow(2, 8, direction="to_base")
+    with torch.no_grad():
+        flow.u.add_(torch.randn(8, 2))
+    whole, part = fig5_noise_to_data._last_layers(flow, 8), fig5_noise_to_data._last_layers(flow, 2)
+    z = torch.randn(20, 2)
+    torch.testing.assert_close(whole.inverse(z), flow.inverse(z))
+    torch.testing.assert_close(part.w, flow.w[-2:])
+
+
+@pytest.mark.parametrize("cell", ["theorem1_planar", "theorem1_perceptron"])
+def test_theorem_1_holds_within_the_tolerance(tmp_path, cell):
+    settings = {"tolerances": (1e-4, 1e-8), "dim": 3, "batch": 4}
+    rows = run(section4_change_of_variables, cell, tmp_path, **settings)[2]
+    errors = [row.value for row in rows if row.metric == "log_density_error"]
+    assert errors[1] < 1e-6
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("cell", ["width_planar_cnf", "width_determinant"])
+def test_widths_are_timed(tmp_path, cell):
+    rows = run(section4_change_of_variables, cell, tmp_path, widths=(4, 8), repeats=1)[2]
+    assert [row.value for row in rows if row.metric == "width"] == [4, 8]
+    assert all(row.value > 0 for row in rows if row.metric == "step_time")
+
+
+def frame(*lines):
+    rows = pd.DataFrame(lines, columns=["experiment", "cell", "metric", "value", "step"]).astype(
+        {"step": float, "value": float}
+    )
+    return rows.assign(status="ok", seed=0, machine="m", source="runs", run=rows["cell"], tier="small")
+
+
+def test_claims_without_runs_are_not_attempted():
+    for claim in (*claims.SECTION4_CLAIMS, *claims.FIG4_CLAIMS, *claims.FIG5_CLAIMS):
+        assert claim.check(frame()).verdict == "not attempted"
+    for experiment in (fig4_nf_vs_cnf.EXPERIMENT, fig5_noise_to_data.EXPERIMENT):
+        assert all(draw(frame()) is None for draw in experiment.draw.values())
+        assert all(animate(frame()) is None for animate in experiment.animate.values())
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(1e-10, "reproduced"), (1e-5, "not reproduced")])
+def test_theorem_1_is_judged_at_the_tightest_tolerance(last, verdict):
+    lines = [(SECTION4, "theorem1_planar", "log_density_error", e, s) for s, e in enumerate((1e-3, last))]
+    assert claims.theorem1(frame(*lines)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("powers", "verdict"), [((1, 3), "reproduced"), ((2, 3), "partly"), ((3, 1), "not reproduced")]
+)
+def test_widths_are_judged_by_their_exponents(powers, verdict):
+    lines = []
+    for cell, power in zip(("width_planar_cnf", "width_determinant"), powers, strict=True):
+        for step, width in enumerate((64, 128, 256, 512)):
+            lines += [(SECTION4, cell, "width", width, step), (SECTION4, cell, "step_time", 1e-6 * width**power, step)]
+    assert claims.linear_in_width(frame(*lines)).verdict == verdict
+
+
+@pytest.mark.parametrize(("cnf", "verdict"), [(0.1, "reproduced"), (0.5, "not reproduced")])
+def test_matching_is_judged_pair_by_pair(cnf, verdict):
+    rows = frame((FIG4, "u1_cnf_8", "kl", cnf, None), (FIG4, "u1_nf_8", "kl", 0.2, None))
+    assert claims.at_least_as_good(rows).verdict == verdict
+
+
+@pytest.mark.parametrize(("cnf", "verdict"), [(0.1, "reproduced"), (0.19, "not reproduced")])
+def test_likelihoods_are_judged_by_their_gaps(cnf, verdict):
+    rows = frame((FIG5, "moons_cnf", "test_gap", cnf, None), (FIG5, "moons_nf", "test_gap", 0.2, None))
+    assert claims.better_likelihood(rows).verdict == verdict
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(1e-5, "reproduced"), (1e-2, "not reproduced")])
+def test_reversibility_is_judged_by_distance(error, verdict):
+    assert claims.reversible(frame((FIG5, "moons_cnf", "reversibility_error", error, None))).verdict == verdict

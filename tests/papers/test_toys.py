@@ -1,0 +1,143 @@
+"""FFJORD's toy artefacts in miniature: rows, pictures, weights that give the same numbers again, judged claims."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from repro.arrays import ARRAYS, load_arrays
+from repro.checkpoint import load_tensors
+from repro.data import DENSITIES
+from repro.experiment import Context
+from repro.flows import CNF
+from repro.papers.ffjord import fig1_density1d, fig2_toy2d, fig8_tolerance, section3_noise, toy_claims
+from repro.papers.ffjord.toy_claims import FIG2, FIG8, NOISE
+
+TINY = {"iterations": 4, "validation_every": 2, "test_points": 60, "side": 16, "film_frames": 2}
+
+
+def run(module, cell, folder, **settings):
+    folder.mkdir(exist_ok=True)
+    config = replace(module.EXPERIMENT.config(cell, "smoke"), **settings)
+    context = Context(torch.device("cpu"), folder)
+    return config, context, list(module.measure(config, context))
+
+
+def final(rows):
+    return {row.metric: row.value for row in rows if row.step is None}
+
+
+@pytest.mark.parametrize("cell", ["moons", "8gaussians_hutchinson", "2spirals_glow", "checkerboard_planar"])
+def test_a_cell_trains_is_measured_and_can_be_evaluated_again(tmp_path, cell):
+    config, context, rows = run(fig2_toy2d, cell, tmp_path, **TINY)
+    found, continuous = final(rows), config.model != "glow"
+    assert found["nll_floor"] == DENSITIES[config.data].entropy()
+    assert found["test_gap"] > 0
+    assert ("nfe_test" in found) == continuous
+    if continuous:
+        assert (found["nfe_test"] - 2) % 6 == 0
+        assert abs(found["test_nll_tight"] - found["test_nll"]) < 1e-3
+        assert {"nfe_forward", "nfe_backward"} <= {row.metric for row in rows if row.step is not None}
+    tensors, _ = load_tensors(context.artefacts / "model.safetensors")
+    again = {row.metric: row.value for row in fig2_toy2d.evaluate(config, tensors, context)}
+    assert {metric: found[metric] for metric in again} == again
+    with np.load(context.artefacts / ARRAYS) as arrays:
+        assert arrays["density"].shape == (16, 16)
+        assert ("film_density" in arrays.files) == continuous
+
+
+def test_estimator_cells_train_with_noise_and_are_judged_without(tmp_path):
+    config = fig2_toy2d.EXPERIMENT.config("8gaussians_hutchinson", "smoke")
+    flow = fig2_toy2d.build(config)
+    assert flow.divergence == "hutchinson"
+    judged = fig2_toy2d.exact(flow, config)
+    assert judged.divergence == "closed_form"
+    assert judged.field is flow.field
+    assert sum(p.numel() for p in flow.parameters()) == 9_224
+
+
+def test_the_public_rings_are_another_distribution(tmp_path):
+    ours, theirs = (fig2_toy2d.EXPERIMENT.config(cell, "small") for cell in ("rings", "rings_released"))
+    assert replace(theirs, released_sampling=False) == ours
+    with pytest.raises(ValueError, match="released_sampling"):
+        fig2_toy2d.Config(data="moons", released_sampling=True)
+
+
+@pytest.mark.parametrize("setting", [{"data": "mnist"}, {"layer": "hyper"}, {"batch": 0}, {"gradient": "x"}])
+def test_bad_settings_are_named(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        fig2_toy2d.Config(**setting)
+
+
+def test_the_flow_on_the_line_and_its_integral(tmp_path):
+    _, context, rows = run(fig1_density1d, "mixture_1d", tmp_path, iterations=4, test_points=60)
+    assert final(rows)["test_gap"] > 0
+    with np.load(context.artefacts / ARRAYS) as arrays:
+        assert arrays["density"].shape == (5, 240)
+        cell = float(arrays["line"][1] - arrays["line"][0])
+        np.testing.assert_allclose(arrays["density"].astype(float).sum(1) * cell, 1, atol=0.01)
+    tensors, _ = load_tensors(context.artefacts / "model.safetensors")
+    sweep = Context(torch.device("cpu"), tmp_path)
+    sweep.find_weights = lambda experiment, name, cell, seed: tensors
+    config = fig8_tolerance.EXPERIMENT.config("mixture_1d", "smoke")
+    errors = [row.value for row in fig8_tolerance.measure(config, sweep) if row.metric == "integral_error"]
+    assert len(errors) == len(config.tolerances)
+    assert errors[-1] < 1e-3
+
+
+def test_redrawn_noise_costs_evaluations(tmp_path):
+    weights = CNF(fig2_toy2d.build(fig2_toy2d.Config()).field, 2).state_dict()
+    spent = {}
+    for cell in ("fixed", "redrawn"):
+        context = Context(torch.device("cpu"), tmp_path)
+        context.find_weights = lambda experiment, name, cell, seed: weights
+        spent[cell] = final(section3_noise.measure(section3_noise.EXPERIMENT.config(cell, "smoke"), context))
+    assert spent["fixed"]["stopped"] == 0
+    assert spent["redrawn"]["nfe_forward"] > 3 * spent["fixed"]["nfe_forward"]
+
+
+def frame(*lines):
+    """Rows as `repro.results.load` gives them, from (experiment, cell, metric, value, step)."""
+    columns = ["experiment", "cell", "metric", "value", "step"]
+    rows = pd.DataFrame(lines, columns=columns).astype({"step": float, "value": float})
+    return rows.assign(status="ok", seed=0, machine="m", source="runs", run=rows["cell"], tier="small")
+
+
+def test_claims_without_runs_are_not_attempted():
+    for claim in (*toy_claims.FIG2_CLAIMS, *toy_claims.FIG8_CLAIMS, *toy_claims.NOISE_CLAIMS):
+        assert claim.check(frame()).verdict == "not attempted"
+    assert load_arrays(frame(), FIG2, "moons") is None
+    assert fig2_toy2d.EXPERIMENT.draw["ffjord_fig2"](frame()) is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"), [((80, 90), "reproduced"), ((80, 200), "partly"), ((20, 200), "not reproduced")]
+)
+def test_evaluations_are_judged_by_the_stated_band(counts, verdict):
+    rows = frame(*((FIG2, cell, "nfe_test", n, None) for cell, n in zip(("moons", "rings"), counts, strict=True)))
+    assert toy_claims.evaluations(rows).verdict == verdict
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(0.01, "reproduced"), (0.06, "not reproduced")])
+def test_separated_modes_are_judged_against_the_couplings(ours, verdict):
+    rows = frame((FIG2, "8gaussians", "empty_mass", ours, None), (FIG2, "8gaussians_glow", "empty_mass", 0.1, None))
+    assert toy_claims.separated_modes(rows).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("power", "factor", "verdict"), [(1, 1, "reproduced"), (1, 100, "not reproduced"), (0, 1e-5, "partly")]
+)
+def test_the_integral_is_judged_against_the_tolerance(power, factor, verdict):
+    lines = []
+    for step, tolerance in enumerate((1e-1, 1e-2, 1e-3, 1e-4, 1e-5)):
+        lines += [(FIG8, "mixture_1d", "tolerance", tolerance, step)]
+        lines += [(FIG8, "mixture_1d", "integral_error", factor * tolerance**power, step)]
+    assert toy_claims.integral_error(frame(*lines)).verdict == verdict
+
+
+@pytest.mark.parametrize(("redrawn", "verdict"), [(400, "reproduced"), (150, "partly"), (100, "not reproduced")])
+def test_noise_is_judged_by_evaluations(redrawn, verdict):
+    rows = frame((NOISE, "fixed", "nfe_forward", 100, None), (NOISE, "redrawn", "nfe_forward", redrawn, None))
+    assert toy_claims.noise_once(rows).verdict == verdict
