@@ -100,6 +100,20 @@ EDGE = 216
 """Grey of the line around a picture."""
 
 
+def quantised(densities: Float[np.ndarray, "*frames h w"]) -> UInt8[np.ndarray, "*frames h w"]:
+    """Densities for pictures only, in a byte a cell: the square root, relative to each image's own maximum.
+
+    Every picture has a scale of its own, so nothing that is seen gets lost; a number never comes from here.
+    """
+    peaks = densities.max(axis=(-2, -1), keepdims=True)
+    return np.rint(255 * np.sqrt(densities / np.where(peaks > 0, peaks, 1))).astype(np.uint8)
+
+
+def restored(images: UInt8[np.ndarray, "*frames h w"]) -> Float[np.ndarray, "*frames h w"]:
+    """What `quantised` keeps: densities relative to their maximum."""
+    return np.square(images / 255.0)
+
+
 def density_panel(axis: Axes, density: Grid, window: float) -> None:
     """Show a density on [-window, window]^2, the first row at the bottom.
 

@@ -249,3 +249,10 @@ def test_twenty_frames_are_a_small_gif():
     points = [sample(2000, spread) for spread in spreads]
     frames = plotting.density_frames(densities, points, WINDOW, 2)
     assert len(gif_bytes(Animation(frames, 50))) <= 20 / 60 * 1_000_000
+
+
+def test_a_byte_a_cell_shows_the_same_picture():
+    images = np.abs(np.random.default_rng(0).normal(size=(2, 5, 5))) * [[[1e-3]], [[1e3]]]
+    back = plotting.restored(plotting.quantised(images))
+    np.testing.assert_allclose(back, images / images.max(axis=(1, 2), keepdims=True), atol=1 / 255)
+    assert (plotting.quantised(np.zeros((3, 3))) == 0).all()

@@ -29,15 +29,15 @@ def draw_toys(rows: pd.DataFrame) -> Figure | None:
     figure, axes = plotting.grid_figure(len(shown), len(titles), shown, titles)
     for line, name in zip(axes, shown, strict=True):
         window, arrays = DENSITIES[name].window, found[name] or {}
-        plotting.density_panel(line[0], arrays["truth"].astype(float), window)
-        plotting.density_panel(line[1], arrays["density"].astype(float), window)
+        plotting.density_panel(line[0], plotting.restored(arrays["truth"]), window)
+        plotting.density_panel(line[1], plotting.restored(arrays["density"]), window)
         plotting.points_panel(line[2], arrays["sample"].astype(float), window)
         for axis, suffix in zip(line[3:], ("_planar", "_glow"), strict=True):
             other = load_arrays(rows, FIG2, name + suffix)
             if other is None:
                 axis.axis("off")
             else:
-                plotting.density_panel(axis, other["density"].astype(float), window)
+                plotting.density_panel(axis, plotting.restored(other["density"]), window)
     return figure
 
 
@@ -47,7 +47,7 @@ def animate_toys(rows: pd.DataFrame) -> Animation | None:
     for name in COMPARED:
         arrays = load_arrays(rows, FIG2, name)
         if arrays is not None and "film_density" in arrays:
-            images, points = arrays["film_density"].astype(float), arrays["film_points"].astype(float)
+            images, points = plotting.restored(arrays["film_density"]), arrays["film_points"].astype(float)
             films.append(plotting.density_frames(images, points, DENSITIES[name].window, 2))
     if not films:
         return None

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from repro import plotting
 from repro.animation import Animation
@@ -35,8 +36,8 @@ def draw_fig4(rows: pd.DataFrame) -> Figure | None:
             if arrays is None:
                 axis.axis("off")
                 continue
-            plotting.density_panel(axis, arrays["density"].astype(float), window)
-            plotting.density_panel(line[0], arrays["truth"].astype(float), window)
+            plotting.density_panel(axis, plotting.restored(arrays["density"]), window)
+            plotting.density_panel(line[0], plotting.restored(arrays["truth"]), window)
         _draw_divergences(line[-1], rows, name)
     return figure
 
@@ -44,12 +45,15 @@ def draw_fig4(rows: pd.DataFrame) -> Figure | None:
 def _draw_divergences(axis: plotting.Axes, rows: pd.DataFrame, name: str) -> None:
     for kind, color in zip(KINDS, plotting.PALETTE[1::-1], strict=True):
         found = {size: final_values(rows, FIG4, f"{name}_{kind}_{size}", "kl") for size in SIZES}
-        sizes = [size for size in SIZES if found[size]]
-        means = [float(np.mean(found[size])) for size in sizes]
-        axis.plot(range(len(sizes)), means, marker="o", markersize=2.5, linewidth=0.9, color=color, label=KINDS[kind])
-        for place, size in enumerate(sizes):
-            axis.plot([place] * len(found[size]), found[size], ".", markersize=2, color=color, alpha=0.5)
+        places = [place for place, size in enumerate(SIZES) if found[size]]
+        means = [float(np.mean(found[SIZES[place]])) for place in places]
+        axis.plot(places, means, marker="o", markersize=2.5, linewidth=0.9, color=color, label=KINDS[kind])
+        for place in places:
+            seeds = found[SIZES[place]]
+            axis.plot([place] * len(seeds), seeds, ".", markersize=2, color=color, alpha=0.5)
     axis.set_xticks(range(len(SIZES)), [str(size) for size in SIZES], fontsize=5)
+    axis.set_xlim(-0.4, len(SIZES) - 0.6)
+    axis.yaxis.set_major_locator(MaxNLocator(4))
     axis.tick_params(axis="y", labelsize=5, pad=1, direction="in")
     axis.tick_params(axis="x", pad=1, direction="in")
     axis.yaxis.tick_right()
@@ -96,11 +100,11 @@ def draw_fig5(rows: pd.DataFrame) -> Figure | None:
         window, cnf, nf = DENSITIES[DATA[name]].window, found[name, "cnf"] or {}, found[name, "nf"]
         densities, points, other = axes[3 * index : 3 * index + 3]
         for place in range(len(SNAPSHOT_TITLES) - 1):
-            plotting.density_panel(densities[place], cnf["snapshots"][place].astype(float), window)
+            plotting.density_panel(densities[place], plotting.restored(cnf["snapshots"][place]), window)
             plotting.points_panel(points[place], cnf["points"][place].astype(float), window)
             if nf is not None:
                 plotting.points_panel(other[place], nf["points"][place].astype(float), window)
-        plotting.density_panel(densities[-1], cnf["truth"].astype(float), window)
+        plotting.density_panel(densities[-1], plotting.restored(cnf["truth"]), window)
         for axis in (points[-1], other[-1]):
             axis.axis("off")
     return figure
@@ -112,7 +116,7 @@ def animate_fig5(rows: pd.DataFrame) -> Animation | None:
     for name, data in DATA.items():
         arrays = load_arrays(rows, FIG5, f"{name}_cnf")
         if arrays is not None:
-            images, points = arrays["film_density"].astype(float), arrays["film_points"].astype(float)
+            images, points = plotting.restored(arrays["film_density"]), arrays["film_points"].astype(float)
             film = plotting.density_frames(images, points, DENSITIES[data].window, 3)
             films.append(np.concatenate([film, film[-1:].repeat(8, axis=0)]))
     return Animation(np.concatenate(films), 80) if films else None

@@ -34,6 +34,7 @@ from repro.papers.neural_ode.density_claims import ENERGIES as NAMES
 from repro.papers.neural_ode.density_claims import FIG4_CLAIMS, SIZES
 from repro.papers.neural_ode.density_pictures import draw_fig4, fig4_table
 from repro.papers.neural_ode.deviations import MATCHING
+from repro.plotting import quantised
 from repro.results import Row
 from repro.training import Training, fit, seeded_streams
 
@@ -128,8 +129,8 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     yield from fit(training(config, flow), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": config.model})
     window = ENERGIES[config.energy].window
-    image = density_image(flow, window, config.side).astype(np.float16)
-    save_arrays(context.artefacts / ARRAYS, {"density": image, "truth": target(config).astype(np.float16)})
+    images = {"density": density_image(flow, window, config.side), "truth": target(config)}
+    save_arrays(context.artefacts / ARRAYS, {name: quantised(image) for name, image in images.items()})
     yield from final_rows(config, flow)
 
 

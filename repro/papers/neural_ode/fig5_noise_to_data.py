@@ -34,6 +34,7 @@ from repro.ode import Solver, supported
 from repro.papers.neural_ode.density_claims import FIG5_CLAIMS
 from repro.papers.neural_ode.density_pictures import animate_fig5, draw_fig5, fig5_table
 from repro.papers.neural_ode.deviations import PLANAR
+from repro.plotting import quantised
 from repro.results import Row
 from repro.training import fit, seeded_streams
 
@@ -136,23 +137,23 @@ def final_rows(config: Config, flow: CNF | PlanarFlow, density: Density) -> Iter
 
 def pictures(config: Config, flow: CNF | PlanarFlow, density: Density) -> dict[str, np.ndarray]:
     """Densities and samples on the way from noise to data, small enough to publish."""
-    arrays = {"truth": true_image(density, config.side)}
+    arrays = {"truth": quantised(true_image(density, config.side))}
     stream = seeded_streams(config.seed, "film")["film"]
     if isinstance(flow, CNF):
         base = config.base_variance**0.5 * torch.randn(2_000, 2, generator=stream)
         densities, points = film(flow, density.window, config.side, list(SNAPSHOTS), base)
-        arrays |= {"snapshots": densities, "points": points, "density": densities[-1]}
+        arrays |= {"snapshots": quantised(densities), "points": points.astype(np.float16)}
         fractions = np.linspace(0, 1, config.film_frames).tolist()
-        densities, points = film(flow, density.window, config.side // 2, fractions, base[:1_000])
-        arrays |= {"film_density": densities, "film_points": points}
+        densities, points = film(flow, density.window, config.side // 2, fractions, base[:500])
+        arrays |= {"film_density": quantised(densities), "film_points": points.astype(np.float16)}
     else:
         shortened = [_last_layers(flow, max(1, round(fraction * config.width))) for fraction in SNAPSHOTS]
         samples = [part.sample(2_000, stream.manual_seed(config.seed)) for part in shortened]
         arrays |= {
-            "points": torch.stack(samples).cpu().numpy(),
-            "density": density_image(flow, density.window, config.side),
+            "points": torch.stack(samples).cpu().numpy().astype(np.float16),
+            "density": quantised(density_image(flow, density.window, config.side)),
         }
-    return {name: array.astype(np.float16) for name, array in arrays.items()}
+    return arrays
 
 
 def _last_layers(flow: PlanarFlow, n_layers: int) -> PlanarFlow:

@@ -43,9 +43,9 @@ class Config(experiment.Config):
     """Points."""
     tolerances: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
     """atol = rtol of the flow."""
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     """Hidden units M."""
-    repeats: int = 15
+    repeats: int = 9
     """Timed repetitions; their median counts."""
 
 
@@ -143,8 +143,8 @@ def draw(rows: pd.DataFrame) -> Figure:
 CELLS = {
     "theorem1_planar": Config(),
     "theorem1_perceptron": Config(subject="perceptron"),
-    "width_planar_cnf": Config(subject="planar_width", widths=(256, 1024, 4096, 16384, 65536)),
-    "width_determinant": Config(subject="determinant_width"),
+    "width_planar_cnf": Config(subject="planar_width", widths=(256, 1024, 4096, 16384, 65536), batch=8),
+    "width_determinant": Config(subject="determinant_width", batch=8),
 }
 
 EXPERIMENT = Experiment(
