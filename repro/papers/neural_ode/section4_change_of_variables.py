@@ -128,7 +128,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         table = curve(rows, SECTION4, cell)
         if not table.empty:
             error.loglog(table["tolerance"], table["log_density_error"], marker="o", markersize=4, label=label)
-    error.set(xlabel="tolerance", ylabel="largest |∫ trace - log-determinant| / nats")
+    error.set(xlabel="tolerance", ylabel="largest error of log p / nats")
     for cell, label in (("width_planar_cnf", "trace, planar CNF"), ("width_determinant", "determinant over units")):
         table = curve(rows, SECTION4, cell)
         if not table.empty:
@@ -137,6 +137,9 @@ def draw(rows: pd.DataFrame) -> Figure:
     for axis in (error, cost):
         if axis.lines:
             axis.legend(fontsize=7)
+        else:
+            axis.axis("off")
+            axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center", color="0.4")
     return figure
 
 
