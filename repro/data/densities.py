@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Generator, Tensor
 
+from repro.checks import check_positive_counts
 from repro.data.pinwheel import Pinwheel
 from repro.data.toy2d import Blobs, Checkerboard, Curves, Rings, Spirals, moons, swiss_roll
 
@@ -88,8 +89,7 @@ def check_points(points: Tensor, dim: int, name: str) -> None:
 def _checked_sampler(draw: Sampler) -> Sampler:
     @wraps(draw)
     def sample(n: int, generator: Generator) -> Tensor:
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
+        check_positive_counts(n=n)
         return draw(n, generator)
 
     return sample

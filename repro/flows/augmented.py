@@ -1,11 +1,12 @@
 """The system that a CNF solves: state, log-density and penalties as one field, and the noise it is given."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from repro.checks import check_name, check_positive_counts
 from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
 from repro.types import VectorField
 
@@ -127,16 +128,10 @@ def check_estimator(divergence: str, noise: str, n_probes: int, penalties: Seque
     Raises:
         ValueError: One is not known; the message names the argument.
     """
-    _check_name("divergence", divergence, DIVERGENCES)
-    _check_name("noise", noise, NOISES)
+    check_name("divergence", divergence, DIVERGENCES)
+    check_name("noise", noise, NOISES)
     for name in penalties:
-        _check_name("penalties", name, PENALTIES)
-    if n_probes < 1:
-        raise ValueError(f"n_probes must be at least 1; got {n_probes}")
+        check_name("penalties", name, PENALTIES)
+    check_positive_counts(n_probes=n_probes)
     if "jacobian" in penalties and divergence != "hutchinson":
         raise ValueError("penalties: 'jacobian' reuses the noise of divergence='hutchinson'")
-
-
-def _check_name(argument: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{argument} must be one of: {', '.join(allowed)}; got {value!r}")

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from repro.checks import check_positive_counts
 from repro.flows import base as bases
 from repro.flows.augmented import Augmented, check_estimator, draw_noise
 from repro.ode import SOLVERS, Solver, Stats, solve
@@ -57,8 +58,7 @@ class CNF(nn.Module):
     ) -> None:
         super().__init__()
         check_estimator(divergence, noise, n_probes, penalties)
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1; got {dim}")
+        check_positive_counts(dim=dim)
         if not 0 < t1 < float("inf"):
             raise ValueError(f"t1 must be finite and > 0, the flow's start; got {t1}")
         self.field, self.dim, self.t1, self.base = field, dim, t1, base
@@ -161,8 +161,7 @@ class CNF(nn.Module):
         return float((self.inverse(there) - x).norm(dim=1).max())
 
     def _draw(self, n: int, generator: Generator | None) -> Tensor:
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
+        check_positive_counts(n=n)
         return bases.sample(self.base, n, self.dim, generator, self._like())
 
     def _solve(self, field: VectorField, y0: Tensor, times: Sequence[float], norm: Norm | None) -> Tensor:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from repro.checks import check_name, check_positive_counts
+
 DIRECTIONS = ("to_base", "from_base")
 
 Points = Float[Tensor, "batch dim"]
@@ -45,11 +47,8 @@ class PlanarFlow(nn.Module):
 
     def __init__(self, dim: int, n_layers: int, *, direction: str) -> None:
         super().__init__()
-        for name, size in {"dim": dim, "n_layers": n_layers}.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1; got {size}")
-        if direction not in DIRECTIONS:
-            raise ValueError(f"direction must be one of: {', '.join(DIRECTIONS)}; got {direction!r}")
+        check_positive_counts(dim=dim, n_layers=n_layers)
+        check_name("direction", direction, DIRECTIONS)
         self.dim, self.direction = dim, direction
         w = torch.randn(n_layers, dim)
         identity = math.log(math.e - 1) * w / w.square().sum(1, keepdim=True)
@@ -109,8 +108,7 @@ class PlanarFlow(nn.Module):
         Raises:
             ValueError: `n` is not positive.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
+        check_positive_counts(n=n)
         device = generator.device if generator else self.w.device
         z = torch.randn(n, self.dim, generator=generator, dtype=self.w.dtype, device=device).to(self.w.device)
         if self.direction == "from_base":

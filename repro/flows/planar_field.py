@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from repro.checks import check_name, check_positive_counts
+
 GATES = ("unit", "coordinate")
 REDUCTIONS = ("sum", "mean")
 
@@ -41,13 +43,9 @@ class PlanarField(nn.Module):
         self, dim: int = 2, width: int = 64, hyper_width: int = 32, gate: str = "unit", reduction: str = "sum"
     ) -> None:
         super().__init__()
-        for name, size in {"dim": dim, "width": width, "hyper_width": hyper_width}.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1; got {size}")
-        if gate not in GATES:
-            raise ValueError(f"gate must be one of: {', '.join(GATES)}; got {gate!r}")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of: {', '.join(REDUCTIONS)}; got {reduction!r}")
+        check_positive_counts(dim=dim, width=width, hyper_width=hyper_width)
+        check_name("gate", gate, GATES)
+        check_name("reduction", reduction, REDUCTIONS)
         self.dim, self.width, self.gate, self.reduction = dim, width, gate, reduction
         self.sizes = (width * dim, width * dim, width if gate == "unit" else width * dim, width)
         self.time_in = nn.Linear(1, hyper_width)

@@ -22,6 +22,8 @@ from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.lazy import Flow, LazyTransform, UnconditionalDistribution, UnconditionalTransform
 from zuko.transforms import LULinearTransform
 
+from repro.checks import check_positive_counts
+
 
 class CouplingFlow(nn.Module):
     """A flow of zuko's transforms from data to the base N(0, I), with this suite's two methods.
@@ -53,8 +55,7 @@ class CouplingFlow(nn.Module):
         Raises:
             ValueError: `n` is not positive.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
+        check_positive_counts(n=n)
         like = next(self.parameters())
         device = generator.device if generator else like.device
         z = torch.randn(n, self.dim, generator=generator, dtype=like.dtype, device=device).to(like.device)
@@ -73,9 +74,9 @@ def glow(dim: int = 2, depth: int = 100, width: int = 64, hidden: int = 2) -> Co
     Raises:
         ValueError: An argument is out of range; the message names it.
     """
-    for name, value, least in (("dim", dim, 2), ("depth", depth, 1), ("width", width, 1), ("hidden", hidden, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}; got {value}")
+    if dim < 2:
+        raise ValueError(f"dim must be at least 2; got {dim}")
+    check_positive_counts(depth=depth, width=width, hidden=hidden)
     transforms: list[LazyTransform] = []
     for layer in range(depth):
         mask = torch.arange(dim) % 2 == layer % 2

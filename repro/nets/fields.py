@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from repro.checks import check_name, check_positive_counts
+
 Affine = tuple[Tensor, Tensor]
 """Weight [out in] and bias [out] of a layer at one time."""
 
@@ -84,11 +86,8 @@ class PerceptronField(nn.Module):
 
     def __init__(self, layer: Layer, dim: int, width: int, depth: int, activation: str) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("width", width), ("depth", depth)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of: {', '.join(ACTIVATIONS)}; got {activation!r}")
+        check_positive_counts(dim=dim, width=width, depth=depth)
+        check_name("activation", activation, ACTIVATIONS)
         sizes = [dim, *[width] * depth, dim]
         self.dim, self.width, self.depth = dim, width, depth
         self.layers = nn.ModuleList([layer(a, b) for a, b in itertools.pairwise(sizes)])

@@ -4,6 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from repro.checks import check_name
 from repro.ode.adjoint import adjoint, adjoint_seminorm
 from repro.ode.checkpoint import checkpoint
 from repro.ode.engines import integrate
@@ -83,8 +84,7 @@ def supported(solver: Solver, gradient: str) -> str | None:
     Raises:
         ValueError: `gradient` is not a known name.
     """
-    if gradient not in GRADIENTS:
-        raise ValueError(f"gradient must be one of: {', '.join(GRADIENTS)}; got {gradient!r}")
+    check_name("gradient", gradient, GRADIENTS)
     if gradient == "adjoint":
         return None
     if solver.engine == "scipy":

@@ -2,6 +2,8 @@
 
 from dataclasses import KW_ONLY, dataclass
 
+from repro.checks import check_name
+
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED_RUNGE_KUTTA = ("euler", "midpoint", "heun2", "heun3", "rk4")
 FIXED_ADAMS = ("explicit_adams", "implicit_adams")
@@ -63,8 +65,8 @@ class Solver:
     adjoint_atol: float | None = None
 
     def __post_init__(self) -> None:
-        _check_name("engine", self.engine, tuple(METHODS))
-        _check_name(f"method (engine {self.engine!r})", self.method, METHODS[self.engine])
+        check_name("engine", self.engine, METHODS)
+        check_name(f"method (engine {self.engine!r})", self.method, METHODS[self.engine])
         for name in ("rtol", "atol", "step_size", "first_step", "max_nfe", "adjoint_rtol", "adjoint_atol"):
             _check_positive(name, getattr(self, name))
         if self.step_size is not None and not self.is_fixed_step:
@@ -99,11 +101,6 @@ _VARIABLE = (*ADAPTIVE, *METHODS["scipy"])
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names)
-
-
-def _check_name(argument: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{argument} must be one of: {_listed(allowed)}; got {value!r}")
 
 
 def _check_positive(argument: str, value: float | int | None) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
 from repro.checkpoint import save_tensors
+from repro.checks import check_name
 from repro.data import DENSITIES, Density
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
@@ -96,8 +97,7 @@ class Config(experiment.Config):
     def __post_init__(self) -> None:
         if self.data not in DENSITIES or DENSITIES[self.data].dim != 2:
             raise ValueError(f"data must be a density in the plane; got {self.data!r}")
-        if self.layer not in FIELDS:
-            raise ValueError(f"layer must be one of: {', '.join(FIELDS)}; got {self.layer!r}")
+        check_name("layer", self.layer, FIELDS)
         if min(self.iterations, self.batch, self.test_points) < 1:
             raise ValueError("iterations, batch and test_points must be at least 1")
         if self.released_sampling and DENSITIES[self.data].released is None:

@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
 from repro.checkpoint import save_tensors
+from repro.checks import check_name
 from repro.data import ENERGIES, Energy
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
@@ -69,8 +70,7 @@ class Config(experiment.Config):
     """Grid points on a side of the pictures."""
 
     def __post_init__(self) -> None:
-        if self.energy not in ENERGIES:
-            raise ValueError(f"energy must be one of: {', '.join(ENERGIES)}; got {self.energy!r}")
+        check_name("energy", self.energy, ENERGIES)
         if min(self.iterations, self.batch, self.size, self.test_points) < 1:
             raise ValueError("iterations, batch, size and test_points must be at least 1")
         if reason := supported(self.solver, self.gradient):
