@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
-from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
+from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES, jacobian_products
+from repro.ode import rms
 from repro.types import VectorField
 
 
@@ -40,11 +41,7 @@ class Augmented(nn.Module):
     def norm(self, error: Tensor) -> Tensor:
         """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20)."""
         y, gain = error[:, : self.dim], error[:, self.dim]
-        return torch.maximum(_rms(y), _rms(gain))
-
-
-def _rms(part: Tensor) -> Tensor:
-    return part.square().mean().sqrt()
+        return torch.maximum(rms(y), rms(gain))
 
 
 def kinetic(field: VectorField, t: Tensor, y: Tensor, dy: Tensor, noise: Tensor | None) -> Float[Tensor, " batch"]:
@@ -67,18 +64,7 @@ def jacobian(field: VectorField, t: Tensor, y: Tensor, dy: Tensor, noise: Tensor
     """
     if noise is None or noise.shape[2] != y.shape[1]:
         raise ValueError("penalties: 'jacobian' needs an estimator with noise in data space: divergence='hutchinson'")
-    push = getattr(field, "push", None)
-    products = push(t, y, noise)[1] if push else _products(field, t, y, noise)
-    return products.square().mean((0, 2))
-
-
-def _products(field: VectorField, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-    create = torch.is_grad_enabled()
-    with torch.enable_grad():
-        y = y if y.requires_grad else y.detach().requires_grad_()
-        dy = field(t, y)
-        grads = [torch.autograd.grad(dy, y, v, retain_graph=True, create_graph=create)[0] for v in noise]
-    return torch.stack(grads)
+    return jacobian_products(field, t, y, noise)[1].square().mean((0, 2))
 
 
 Rate = Callable[[VectorField, Tensor, Tensor, Tensor, Tensor | None], Tensor]

@@ -35,7 +35,7 @@ def sample(
     """
     if base is None:
         device = generator.device if generator else like.device
-        return torch.randn(n, dim, generator=generator, device=device).to(like)
+        return torch.randn(n, dim, generator=generator, dtype=like.dtype, device=device).to(like)
     if generator is None:
         return base.sample(torch.Size([n])).to(like)
     seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))

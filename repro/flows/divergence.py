@@ -103,12 +103,18 @@ def hutchinson(
         Hutchinson 1989; FFJORD (arXiv 1810.01367), eq. 7 and 8.
     """
     noise = _needed(noise, "hutchinson")
+    dy, products = jacobian_products(field, t, y, noise)
+    return dy, (products * noise).sum(2).mean(0)
+
+
+def jacobian_products(
+    field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], v: Noise
+) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "probe batch dim"]]:
+    """Return f(t, y) and a product of the Jacobian with each probe: J v by `push`, where offered, else vᵀ J."""
     if push := _offered(field, "push"):
-        dy, products = push(t, y, noise)
-        return dy, (products * noise).sum(2).mean(0)
+        return push(t, y, v)
     dy, y, differentiable = _evaluate(field, t, y)
-    traces = [(_vjp(dy, y, probe, keep=True) * probe).sum(1) for probe in noise]
-    return _finish(dy, torch.stack(traces).mean(0), differentiable)
+    return _finish(dy, torch.stack([_vjp(dy, y, probe, keep=True) for probe in v]), differentiable)
 
 
 def bottleneck(
@@ -233,8 +239,8 @@ def _vjp(output: Tensor, of: Tensor, v: Tensor, *, keep: bool) -> Tensor:
     return torch.zeros_like(of) if grad is None else grad
 
 
-def _finish(dy: Tensor, trace: Tensor, differentiable: bool) -> FieldAndTrace:
-    return (dy, trace) if differentiable else (dy.detach(), trace.detach())
+def _finish(dy: Tensor, derived: Tensor, differentiable: bool) -> tuple[Tensor, Tensor]:
+    return (dy, derived) if differentiable else (dy.detach(), derived.detach())
 
 
 def _needed(noise: Tensor | None, name: str) -> Tensor:

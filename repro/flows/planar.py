@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from repro.checks import check_name, check_positive_counts
+from repro.flows import base
 
 DIRECTIONS = ("to_base", "from_base")
 
@@ -93,10 +94,10 @@ class PlanarFlow(nn.Module):
         self._check("x", x)
         if self.direction == "to_base":
             z, log_det = self.transform(x)
-            return _log_normal(z) + log_det
+            return base.log_prob(None, z) + log_det
         with torch.no_grad():
             z = self.inverse(x)
-            return _log_normal(z) - self.transform(z)[1]
+            return base.log_prob(None, z) - self.transform(z)[1]
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Points:
         """Draw n points; see `sample_with_log_prob`."""
@@ -109,11 +110,10 @@ class PlanarFlow(nn.Module):
             ValueError: `n` is not positive.
         """
         check_positive_counts(n=n)
-        device = generator.device if generator else self.w.device
-        z = torch.randn(n, self.dim, generator=generator, dtype=self.w.dtype, device=device).to(self.w.device)
+        z = base.sample(None, n, self.dim, generator, like=self.w)
         if self.direction == "from_base":
             x, log_det = self.transform(z)
-            return x, _log_normal(z) - log_det
+            return x, base.log_prob(None, z) - log_det
         x = self.inverse(z)
         with torch.no_grad():
             return x, self.log_prob(x)
@@ -121,10 +121,6 @@ class PlanarFlow(nn.Module):
     def _check(self, name: str, points: Tensor) -> None:
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ValueError(f"{name} must have shape [batch, {self.dim}]; got {tuple(points.shape)}")
-
-
-def _log_normal(z: Tensor) -> Tensor:
-    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
 def _constrain(w: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

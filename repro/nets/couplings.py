@@ -23,6 +23,7 @@ from zuko.lazy import Flow, LazyTransform, UnconditionalDistribution, Unconditio
 from zuko.transforms import LULinearTransform
 
 from repro.checks import check_positive_counts
+from repro.flows import base
 
 
 class CouplingFlow(nn.Module):
@@ -36,8 +37,8 @@ class CouplingFlow(nn.Module):
     def __init__(self, dim: int, transforms: list[LazyTransform]) -> None:
         super().__init__()
         self.dim = dim
-        base = UnconditionalDistribution(DiagNormal, torch.zeros(dim), torch.ones(dim), buffer=True)
-        self.flow = Flow(transforms, base)
+        normal = UnconditionalDistribution(DiagNormal, torch.zeros(dim), torch.ones(dim), buffer=True)
+        self.flow = Flow(transforms, normal)
 
     def log_prob(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """Return log p(x) in nats.
@@ -56,9 +57,7 @@ class CouplingFlow(nn.Module):
             ValueError: `n` is not positive.
         """
         check_positive_counts(n=n)
-        like = next(self.parameters())
-        device = generator.device if generator else like.device
-        z = torch.randn(n, self.dim, generator=generator, dtype=like.dtype, device=device).to(like.device)
+        z = base.sample(None, n, self.dim, generator, like=next(self.parameters()))
         return self.flow.transform().inv(z)
 
 

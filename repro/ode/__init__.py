@@ -1,5 +1,6 @@
 """Solve an initial value problem and differentiate through it."""
 
+from repro.ode.engines import rms
 from repro.ode.errors import (
     MaxNFEExceeded,
     NonFiniteState,
@@ -28,6 +29,7 @@ __all__ = [
     "StepRecord",
     "StepSizeUnderflow",
     "UnsupportedCombination",
+    "rms",
     "solve",
     "supported",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from repro.ode.engines import integrate
+from repro.ode.engines import integrate, rms
 from repro.ode.meter import Meter, Stats
 from repro.ode.solvers import Solver
 from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
@@ -151,7 +151,7 @@ class _Augmented:
         self._shapes = [like.shape, like.shape, *(p.shape for p in parameters), *([torch.Size()] if wants_t else [])]
         self._sizes = [shape.numel() for shape in self._shapes]
         self._n_in_norm = 2 if problem.seminorm else len(self._sizes)
-        self._state_norm = problem.norm or _rms
+        self._state_norm = problem.norm or rms
 
     def __call__(self, t: Scalar, state: Tensor) -> Tensor:
         """Return the derivative of the flat augmented state, by one vector-Jacobian product."""
@@ -190,7 +190,7 @@ class _Augmented:
     def _norm(self, state: Tensor) -> Tensor:
         """Return the largest RMS of a component that controls the steps."""
         y, a, *gradients = self._split(state)[: self._n_in_norm]
-        sizes = [self._state_norm(y), self._state_norm(a), *(_rms(part) for part in gradients if part.numel())]
+        sizes = [self._state_norm(y), self._state_norm(a), *(rms(part) for part in gradients if part.numel())]
         return torch.stack(sizes).max()
 
     def _split(self, state: Tensor) -> list[Tensor]:
@@ -200,10 +200,6 @@ class _Augmented:
         """Copy the components, zero where None, into a flat vector: the only copy of the parameters' gradients."""
         sized = zip(parts, self._sizes, strict=True)
         return torch.cat([like.new_zeros(size) if part is None else part.reshape(-1).to(like) for part, size in sized])
-
-
-def _rms(part: Tensor) -> Tensor:
-    return part.square().mean().sqrt()
 
 
 def _vector_jacobian_product(dy: Tensor, inputs: list[Tensor], v: Tensor) -> Sequence[Tensor | None]:

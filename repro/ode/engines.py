@@ -21,6 +21,11 @@ class Engine(Protocol):
         ...
 
 
+def rms(error: Tensor) -> Tensor:
+    """Root mean square over all elements: the norm of an error where none is given."""
+    return error.square().mean().sqrt()
+
+
 ENGINES: dict[str, Engine] = {
     "torchdiffeq": torchdiffeq_backend.integrate,
     "scipy": scipy_backend.integrate,
