@@ -71,29 +71,24 @@ def _trained(field, data, t1, steps):
     return field
 
 
+STEPS = {
+    "planar, 64 units, batch 512": (PlanarField, "circles_node", 1.0, 512),
+    "toy, 64-64-64, batch 100": (ConcatSquashField, "8gaussians", 0.5, 100),
+}
+"""Field, data, end time and batch of a training step."""
+
+
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
-@pytest.mark.benchmark(group="planar CNF training step (64 units, batch 512, tolerance 1e-5) against torchdiffeq")
-def test_planar_step(gradient, against, benchmark):
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.benchmark(group="CNF training step, tolerance 1e-5, against torchdiffeq's adjoint")
+def test_step(name, gradient, against, benchmark):
     """Closed-form trace against one backward pass a dimension under torchdiffeq's adjoint."""
+    make, data, t1, batch = STEPS[name]
     torch.manual_seed(0)
-    field = _trained(PlanarField(2, 64), "circles_node", 1.0, 200)
-    x = DENSITIES["circles_node"].sample(512, torch.Generator().manual_seed(1))
-    ours = CNF(field, 2, 1.0, "closed_form", SOLVER, gradient)
-    step, other = _step(ours, x), _step(Direct(copy.deepcopy(field), 1.0), x)
-    torch.testing.assert_close(step(), other(), rtol=1e-3, atol=1e-3)
-    against(step, other)
-    benchmark.extra_info |= {"nfe_forward": ours.stats.nfe_forward, "nfe_backward": ours.stats.nfe_backward or "n/a"}
-
-
-@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
-@pytest.mark.benchmark(group="FFJORD toy training step (64-64-64, batch 100, exact trace) against torchdiffeq")
-def test_toy_step(gradient, against, benchmark):
-    """Pushed tangents against one backward pass a dimension under torchdiffeq's adjoint."""
-    torch.manual_seed(0)
-    field = _trained(ConcatSquashField(2), "8gaussians", 0.5, 200)
-    x = DENSITIES["8gaussians"].sample(100, torch.Generator().manual_seed(1))
-    ours = CNF(field, 2, 0.5, "closed_form", SOLVER, gradient)
-    step, other = _step(ours, x), _step(Direct(copy.deepcopy(field), 0.5), x)
+    field = _trained(make(2), data, t1, 200)
+    x = DENSITIES[data].sample(batch, torch.Generator().manual_seed(1))
+    ours = CNF(field, 2, t1, "closed_form", SOLVER, gradient)
+    step, other = _step(ours, x), _step(Direct(copy.deepcopy(field), t1), x)
     torch.testing.assert_close(step(), other(), rtol=1e-3, atol=1e-3)
     against(step, other)
     benchmark.extra_info |= {"nfe_forward": ours.stats.nfe_forward, "nfe_backward": ours.stats.nfe_backward or "n/a"}

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
@@ -112,6 +112,11 @@ class Judgement:
 
     verdict: Verdict
     evidence: str
+
+
+def graded(holds: Collection[bool]) -> Verdict:
+    """The verdict on a claim of several cases: all hold, some do, or none."""
+    return "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
 
 
 NOT_ATTEMPTED = Judgement("not attempted", "no run yet")

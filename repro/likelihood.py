@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from repro.data import Density
+from repro.data.densities import midpoints
 from repro.flows import CNF, Stack
 from repro.results import Row
 from repro.training import Training, seeded_streams
@@ -130,10 +131,8 @@ def mass_rows(flow: Any, density: Density, side: int) -> Iterator[Row]:  # noqa:
 
 def grid(window: float, side: int, dim: int = 2) -> tuple[Float[Tensor, "n dim"], float]:
     """Centres of the cells of a grid on [-window, window]^dim, the first coordinate fastest, and a cell's volume."""
-    step = 2 * window / side
-    axis = -window + step * (torch.arange(side, dtype=torch.float64) + 0.5)
-    axes = torch.meshgrid(*[axis] * dim, indexing="ij")
-    return torch.stack([a.flatten() for a in reversed(axes)], 1), step**dim
+    points, cell = midpoints(window, dim, side)
+    return points.flip(1), cell
 
 
 @torch.no_grad()
@@ -147,6 +146,15 @@ def density_image(flow: Any, window: float, side: int) -> Float[np.ndarray, "sid
 def true_image(density: Density, side: int) -> Float[np.ndarray, "side side"]:
     """The data's own density on the same grid."""
     return _image(density.log_density(grid(density.window, side)[0]), side)
+
+
+@torch.no_grad()
+def log_prob_at(flow: CNF, points: Float[Tensor, "n dim"], time: float) -> Float[Tensor, " n"]:
+    """Log-density, in nats, of what the flow has made of its base by a time between t1 (the base) and 0 (the data)."""
+    if time >= flow.t1:
+        return flow.base_log_prob(points)
+    parts = [flow.transform(chunk, t0=time) for chunk in points.split(2 * CHUNK)]
+    return torch.cat([flow.base_log_prob(z) + gain for z, gain in parts])
 
 
 @torch.no_grad()
@@ -168,11 +176,7 @@ def film(
     device = next(flow.parameters()).device
     cells = grid(window, side)[0].float().to(device)
     times = [flow.t1 * (1 - fraction) for fraction in fractions]
-    images = []
-    for time in times:
-        parts = [flow.transform(chunk, t0=time) if time < flow.t1 else (chunk, 0.0) for chunk in cells.split(2 * CHUNK)]
-        values = torch.cat([flow.base_log_prob(z) + gain for z, gain in parts])
-        images.append(_image(values, side))
+    images = [_image(log_prob_at(flow, cells, time), side) for time in times]
     start = [] if times[0] == flow.t1 else [flow.t1]
     paths = flow.trajectory(points.to(device), [*start, *times])
     return np.stack(images), paths[len(start) :].cpu().numpy()

@@ -5,7 +5,7 @@ an animation needs no figure per frame.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from repro.animation import Animation
 from repro.pixels import COLOURS, Grid, Levels, Points, count_levels, density_levels, point_counts
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -95,6 +96,12 @@ SAMPLE_PIXELS = 128
 
 GAP = 8
 """White pixels between the two pictures of a frame."""
+
+FRAME_MILLISECONDS = 80
+"""How long an animation shows a frame."""
+
+RESTING_FRAMES = 8
+"""Frames that a film rests on its last picture before the next film."""
 
 EDGE = 216
 """Grey of the line around a picture."""
@@ -212,6 +219,22 @@ def density_frames(
         right = count_levels(np.stack(counts))  # one scale for all: else dots would flicker
         pictures += [np.full((*left.shape[:2], GAP, 3), 255, np.uint8), _framed(right)]
     return np.concatenate(pictures, axis=2)
+
+
+def animated(films: Sequence[tuple[Mapping[str, np.ndarray], float]], scale: int) -> Animation | None:
+    """Show films one after another, each resting on its last frame; None if none of the runs published one.
+
+    Args:
+        films: the arrays of a run, of which `film_density` (quantised) and `film_points` are read, and its window.
+        scale: as in `density_frames`.
+    """
+    parts = []
+    for arrays, window in films:
+        if "film_density" in arrays:
+            images, points = restored(arrays["film_density"]), arrays["film_points"].astype(float)
+            frames = density_frames(images, points, window, scale)
+            parts += [frames, frames[-1:].repeat(RESTING_FRAMES, axis=0)]
+    return Animation(np.concatenate(parts), FRAME_MILLISECONDS) if parts else None
 
 
 def _framed(levels: Levels) -> UInt8[np.ndarray, "*shape 3"]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
@@ -115,6 +116,29 @@ def final_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) ->
     """
     chosen = rows[_of_cell(rows, experiment, cell) & (rows["metric"] == metric) & rows["step"].isna()]
     return chosen.sort_values(["seed", "machine"]).drop_duplicates("seed")["value"].tolist()
+
+
+def mean_pairs(
+    rows: pd.DataFrame, experiment: str, pairs: Mapping[str, tuple[str, str]], metric: str
+) -> dict[str, tuple[float, float]]:
+    """A metric's means over the seeds of two cells, by the pair's name; pairs of which one has no run are left out."""
+    values = {name: [final_values(rows, experiment, cell, metric) for cell in cells] for name, cells in pairs.items()}
+    return {name: (fmean(a), fmean(b)) for name, (a, b) in values.items() if a and b}
+
+
+def mean_text(rows: pd.DataFrame, experiment: str, cell: str, metric: str, digits: int) -> str:
+    """A metric over the seeds of a cell as a table prints it: mean, and standard deviation where seeds differ."""
+    values = final_values(rows, experiment, cell, metric)
+    if not values:
+        return "-"
+    spread = f" ± {stdev(values):.{digits}f}" if len(set(values)) > 1 else ""
+    return f"{fmean(values):,.{digits}f}{spread}"
+
+
+def largest_text(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> str:
+    """The largest of a metric's values over the seeds of a cell as a table prints it."""
+    values = final_values(rows, experiment, cell, metric)
+    return f"{max(values):.1e}" if values else "-"
 
 
 def curve(rows: pd.DataFrame, experiment: str, cell: str) -> pd.DataFrame:

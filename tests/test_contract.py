@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from repro.experiment import TIERS, Claim, Config, settings_of
+from repro.experiment import TIERS, Claim, Config, graded, settings_of
 from repro.papers import EXPERIMENTS
 
 CELLS = [(name, cell) for name, experiment in EXPERIMENTS.items() for cell in experiment.cells]
@@ -114,3 +114,11 @@ def test_the_smoke_tier_is_small(named):
     """CI starts a process for every one of these cells."""
     _, experiment = named
     assert len(experiment.smoke_cells or experiment.main_cells or experiment.cells) <= 13
+
+
+@pytest.mark.parametrize(
+    ("holds", "verdict"),
+    [([True, True], "reproduced"), ([True, False], "partly"), ([False, False], "not reproduced")],
+)
+def test_several_cases_are_graded_together(holds, verdict):
+    assert graded(holds) == verdict

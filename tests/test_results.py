@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -213,3 +214,22 @@ def test_provenance_knows_what_made_the_run():
     assert facts["threads"] == 1
     assert (facts["device"], facts["dtype"], facts["gpu"]) == ("cpu", "float32", None)
     assert shutil.which("git") is None or len(facts["commit"]) == 40
+
+
+def final(*lines):
+    """Final rows of an experiment e, from (cell, seed, value)."""
+    frame = pd.DataFrame(lines, columns=["cell", "seed", "value"]).astype({"value": float})
+    return frame.assign(experiment="e", metric="m", status="ok", machine="m", step=math.nan)
+
+
+def test_tables_print_a_mean_and_the_seeds_deviation_only_where_they_differ():
+    rows = final(("one", 0, 1234.5), ("same", 0, 2), ("same", 1, 2), ("two", 0, 1), ("two", 1, 3))
+    printed = {cell: results.mean_text(rows, "e", cell, "m", 1) for cell in ("one", "same", "two", "none")}
+    assert printed == {"one": "1,234.5", "same": "2.0", "two": "2.0 ± 1.4", "none": "-"}
+    assert results.largest_text(rows, "e", "two", "m") == "3.0e+00"
+    assert results.largest_text(rows, "e", "none", "m") == "-"
+
+
+def test_pairs_are_means_of_cells_that_both_ran():
+    rows = final(("a", 0, 1), ("a", 1, 3), ("b", 0, 5))
+    assert results.mean_pairs(rows, "e", {"ab": ("a", "b"), "ac": ("a", "c")}, "m") == {"ab": (2.0, 5.0)}

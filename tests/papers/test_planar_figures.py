@@ -4,29 +4,17 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from miniature import final, frame, run
 
 from repro.arrays import ARRAYS
 from repro.checkpoint import load_tensors
 from repro.data import ENERGIES
-from repro.experiment import Context
 from repro.flows.planar import PlanarFlow
 from repro.papers.neural_ode import density_claims as claims
 from repro.papers.neural_ode import fig4_nf_vs_cnf, fig5_noise_to_data, section4_change_of_variables
 from repro.papers.neural_ode.density_claims import FIG4, FIG5, SECTION4
-
-
-def run(module, cell, folder, **settings):
-    folder.mkdir(exist_ok=True)
-    config = replace(module.EXPERIMENT.config(cell, "smoke"), **settings)
-    context = Context(torch.device("cpu"), folder)
-    return config, context, list(module.measure(config, context))
-
-
-def final(rows):
-    return {row.metric: row.value for row in rows if row.step is None}
 
 
 @pytest.mark.parametrize("cell", ["u1_cnf_2", "u2_nf_8", "u4_cnf_8"])
@@ -112,13 +100,6 @@ def test_widths_are_timed(tmp_path, cell):
     rows = run(section4_change_of_variables, cell, tmp_path, widths=(4, 8), repeats=1)[2]
     assert [row.value for row in rows if row.metric == "width"] == [4, 8]
     assert all(row.value > 0 for row in rows if row.metric == "step_time")
-
-
-def frame(*lines):
-    rows = pd.DataFrame(lines, columns=["experiment", "cell", "metric", "value", "step"]).astype(
-        {"step": float, "value": float}
-    )
-    return rows.assign(status="ok", seed=0, machine="m", source="runs", run=rows["cell"], tier="small")
 
 
 def test_claims_without_runs_are_not_attempted():

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from miniature import final, frame, run
 
 from repro.arrays import ARRAYS, load_arrays
 from repro.checkpoint import load_tensors
@@ -16,17 +16,6 @@ from repro.papers.ffjord import fig1_density1d, fig2_toy2d, fig8_tolerance, sect
 from repro.papers.ffjord.toy_claims import FIG2, FIG8, NOISE
 
 TINY = {"iterations": 4, "validation_every": 2, "test_points": 60, "side": 16, "film_frames": 2}
-
-
-def run(module, cell, folder, **settings):
-    folder.mkdir(exist_ok=True)
-    config = replace(module.EXPERIMENT.config(cell, "smoke"), **settings)
-    context = Context(torch.device("cpu"), folder)
-    return config, context, list(module.measure(config, context))
-
-
-def final(rows):
-    return {row.metric: row.value for row in rows if row.step is None}
 
 
 @pytest.mark.parametrize("cell", ["moons", "8gaussians_hutchinson", "2spirals_glow", "checkerboard_planar"])
@@ -96,13 +85,6 @@ def test_redrawn_noise_costs_evaluations(tmp_path):
         spent[cell] = final(section3_noise.measure(section3_noise.EXPERIMENT.config(cell, "smoke"), context))
     assert spent["fixed"]["stopped"] == 0
     assert spent["redrawn"]["nfe_forward"] > 3 * spent["fixed"]["nfe_forward"]
-
-
-def frame(*lines):
-    """Rows as `repro.results.load` gives them, from (experiment, cell, metric, value, step)."""
-    columns = ["experiment", "cell", "metric", "value", "step"]
-    rows = pd.DataFrame(lines, columns=columns).astype({"step": float, "value": float})
-    return rows.assign(status="ok", seed=0, machine="m", source="runs", run=rows["cell"], tier="small")
 
 
 def test_claims_without_runs_are_not_attempted():

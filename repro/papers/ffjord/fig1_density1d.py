@@ -22,7 +22,7 @@ from repro.checkpoint import save_tensors
 from repro.data import DENSITIES
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
-from repro.likelihood import Recipe, evaluate_log_prob, grid, likelihood_rows, maximum_likelihood
+from repro.likelihood import Recipe, grid, likelihood_rows, log_prob_at, maximum_likelihood
 from repro.nets.fields import ConcatSquashField
 from repro.ode import Solver
 from repro.results import Row
@@ -94,15 +94,11 @@ def pictures(config: Config, flow: CNF) -> dict[str, np.ndarray]:
     line = grid(DATA.window, 240, 1)[0].float().to(device)
     fractions = np.linspace(0, 1, config.times)
     times = [flow.t1 * (1 - float(fraction)) for fraction in fractions]
-    rows = []
-    for time in times:
-        z, gain = flow.transform(line, t0=time) if time < flow.t1 else (line, line.new_zeros(len(line)))
-        rows.append((flow.base_log_prob(z) + gain).exp().cpu().numpy())
+    densities = [log_prob_at(flow, line, time).exp().cpu().numpy() for time in times]
     quantiles = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.02, 0.98, 25)).unsqueeze(1).to(device)
     paths = flow.trajectory(quantiles, times).squeeze(2).cpu().numpy()
-    learnt = evaluate_log_prob(flow, line).exp().cpu().numpy()
     truth = DATA.log_density(line.double().cpu()).exp().numpy()
-    arrays = {"density": np.stack(rows), "paths": paths, "learnt": learnt, "truth": truth}
+    arrays = {"density": np.stack(densities), "paths": paths, "truth": truth}
     return {name: array.astype(np.float16) for name, array in arrays.items()} | {"line": line.cpu().numpy()[:, 0]}
 
 
@@ -121,7 +117,7 @@ def draw(rows: pd.DataFrame) -> Figure | None:
     flow.set(xlabel="fraction of the flow, noise at 0 and data at 1", ylabel="z", ylim=(-half, half))
     flow.grid(visible=False)
     target.plot(line, arrays["truth"].astype(float), color="0.4", linestyle="--", label="true")
-    target.plot(line, arrays["learnt"].astype(float), color=plotting.PALETTE[0], label="learnt")
+    target.plot(line, arrays["density"][-1].astype(float), color=plotting.PALETTE[0], label="learnt")
     target.set(xlabel="x", ylabel="density", xlim=(-half, half), ylim=(0, None))
     target.legend(fontsize=7)
     return figure

@@ -40,7 +40,7 @@ from repro.likelihood import (
 from repro.nets.couplings import glow
 from repro.nets.fields import FIELDS
 from repro.ode import Solver, supported
-from repro.papers.ffjord.toy_claims import FIG2_CLAIMS
+from repro.papers.ffjord.toy_claims import COMPARED, FIG2_CLAIMS, SETS
 from repro.papers.ffjord.toy_deviations import TOYS
 from repro.papers.ffjord.toy_pictures import animate_toys, draw_toys, toy_table
 from repro.plotting import quantised
@@ -203,11 +203,6 @@ def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) ->
     flow = build(config).to(context.device)
     flow.load_state_dict(dict(tensors))
     return list(final_rows(config, flow, DENSITIES[config.data]))
-
-
-SETS = ("8gaussians", "checkerboard", "2spirals", "circles", "rings", "moons", "swissroll", "pinwheel")
-COMPARED = ("8gaussians", "checkerboard", "2spirals")
-"""Sets on which the baselines run too."""
 
 
 def _cells() -> dict[str, Config]:

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from repro.experiment import NOT_ATTEMPTED, Claim, Judgement
-from repro.results import curve, final_values
+from repro.experiment import NOT_ATTEMPTED, Claim, Judgement, graded
+from repro.results import curve, final_values, mean_pairs
 
 FIG2, FIG8, NOISE = "ffjord/fig2_toy2d", "ffjord/fig8_tolerance", "ffjord/section3_noise"
 SETS = ("8gaussians", "checkerboard", "2spirals", "circles", "rings", "moons", "swissroll", "pinwheel")
 COMPARED = ("8gaussians", "checkerboard", "2spirals")
+"""Sets on which the baselines run too."""
 
 
 def evaluations(rows: pd.DataFrame) -> Judgement:
@@ -25,20 +26,12 @@ def evaluations(rows: pd.DataFrame) -> Judgement:
 
 def separated_modes(rows: pd.DataFrame) -> Judgement:
     """Mass where the data have none: FFJORD's at most half of Glow's on every set that both were trained on."""
-    pairs = {
-        name: (
-            final_values(rows, FIG2, name, "empty_mass"),
-            final_values(rows, FIG2, f"{name}_glow", "empty_mass"),
-        )
-        for name in COMPARED
-    }
-    means = {name: (float(np.mean(a)), float(np.mean(b))) for name, (a, b) in pairs.items() if a and b}
+    means = mean_pairs(rows, FIG2, {name: (name, f"{name}_glow") for name in COMPARED}, "empty_mass")
     if not means:
         return NOT_ATTEMPTED
     better = [ours <= 0.5 * theirs for ours, theirs in means.values()]
-    verdict = "reproduced" if all(better) else "partly" if any(better) else "not reproduced"
     text = ", ".join(f"{name} {a:.2%} against Glow's {b:.2%}" for name, (a, b) in means.items())
-    return Judgement(verdict, f"mass where the data's density is under a thousandth of its peak: {text}")
+    return Judgement(graded(better), f"mass where the data's density is under a thousandth of its peak: {text}")
 
 
 def integral_error(rows: pd.DataFrame) -> Judgement:
@@ -70,20 +63,12 @@ def noise_once(rows: pd.DataFrame) -> Judgement:
 
 def hutchinson_suffices(rows: pd.DataFrame) -> Judgement:
     """Training with the estimator ends within 0.05 nats of training with the exact trace."""
-    pairs = {
-        name: (
-            final_values(rows, FIG2, name, "test_gap"),
-            final_values(rows, FIG2, f"{name}_hutchinson", "test_gap"),
-        )
-        for name in COMPARED
-    }
-    gaps = {name: (float(np.mean(a)), float(np.mean(b))) for name, (a, b) in pairs.items() if a and b}
+    gaps = mean_pairs(rows, FIG2, {name: (name, f"{name}_hutchinson") for name in COMPARED}, "test_gap")
     if not gaps:
         return NOT_ATTEMPTED
     close = [b - a < 0.05 for a, b in gaps.values()]
-    verdict = "reproduced" if all(close) else "partly" if any(close) else "not reproduced"
     text = ", ".join(f"{name} {a:.3f} exact, {b:.3f} estimated" for name, (a, b) in gaps.items())
-    return Judgement(verdict, f"nats above the entropy of the data: {text}")
+    return Judgement(graded(close), f"nats above the entropy of the data: {text}")
 
 
 FIG2_CLAIMS = (

@@ -9,7 +9,7 @@ from repro.animation import Animation
 from repro.arrays import load_arrays
 from repro.data import DENSITIES
 from repro.papers.ffjord.toy_claims import COMPARED, FIG2, SETS
-from repro.results import curve, final_values, outcomes
+from repro.results import curve, final_values, largest_text, mean_text, outcomes
 
 MODELS = {"": "FFJORD", "_hutchinson": "FFJORD, Hutchinson", "_planar": "planar CNF", "_glow": "Glow, depth 100"}
 """Suffix of a cell -> its model."""
@@ -43,16 +43,9 @@ def draw_toys(rows: pd.DataFrame) -> Figure | None:
 
 def animate_toys(rows: pd.DataFrame) -> Animation | None:
     """FFJORD turns noise into data: density and sample on the way, one set after another."""
-    films = []
-    for name in COMPARED:
-        arrays = load_arrays(rows, FIG2, name)
-        if arrays is not None and "film_density" in arrays:
-            images, points = plotting.restored(arrays["film_density"]), arrays["film_points"].astype(float)
-            films.append(plotting.density_frames(images, points, DENSITIES[name].window, 2))
-    if not films:
-        return None
-    frames = np.concatenate([np.concatenate([film, film[-1:].repeat(8, axis=0)]) for film in films])
-    return Animation(frames, 80)
+    found = {name: load_arrays(rows, FIG2, name) for name in COMPARED}
+    films = [(arrays, DENSITIES[name].window) for name, arrays in found.items() if arrays]
+    return plotting.animated(films, 2)
 
 
 def toy_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,36 +67,23 @@ def _line(rows: pd.DataFrame, name: str, suffix: str) -> dict[str, str]:
     training = curve(rows, FIG2, cell)
     return {
         "data and model": f"{name}, {MODELS[suffix]}",
-        "lowest possible NLL": _mean(rows, cell, "nll_floor", 3),
-        "test NLL": _mean(rows, cell, "test_nll", 3),
-        "above the lowest": _mean(rows, cell, "test_gap", 3),
-        "the same at a tenth of the tolerance": _mean(rows, cell, "test_nll_tight", 3),
+        "lowest possible NLL": mean_text(rows, FIG2, cell, "nll_floor", 3),
+        "test NLL": mean_text(rows, FIG2, cell, "test_nll", 3),
+        "above the lowest": mean_text(rows, FIG2, cell, "test_gap", 3),
+        "the same at a tenth of the tolerance": mean_text(rows, FIG2, cell, "test_nll_tight", 3),
         "mass where the data have none": _percent(rows, cell, "empty_mass"),
-        "NFE, test": _mean(rows, cell, "nfe_test", 0),
+        "NFE, test": mean_text(rows, FIG2, cell, "nfe_test", 0),
         "NFE forward / backward, end of training": _last(training),
-        "largest error there and back": _scientific(rows, cell, "reversibility_error"),
-        "parameters": _mean(rows, cell, "parameters", 0, spread=False),
+        "largest error there and back": largest_text(rows, FIG2, cell, "reversibility_error"),
+        "parameters": mean_text(rows, FIG2, cell, "parameters", 0),
         "share of the public iterations": _percent(rows, cell, "budget_share"),
         "runs": outcomes(rows[(rows["experiment"] == FIG2) & (rows["cell"] == cell)]),
     }
 
 
-def _mean(rows: pd.DataFrame, cell: str, metric: str, digits: int, *, spread: bool = True) -> str:
-    values = final_values(rows, FIG2, cell, metric)
-    if not values:
-        return "-"
-    more = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 and spread and np.ptp(values) > 0 else ""
-    return f"{np.mean(values):,.{digits}f}{more}"
-
-
 def _percent(rows: pd.DataFrame, cell: str, metric: str) -> str:
     values = final_values(rows, FIG2, cell, metric)
     return f"{100 * float(np.mean(values)):.3g} %" if values else "-"
-
-
-def _scientific(rows: pd.DataFrame, cell: str, metric: str) -> str:
-    values = final_values(rows, FIG2, cell, metric)
-    return f"{max(values):.1e}" if values else "-"
 
 
 def _last(training: pd.DataFrame) -> str:

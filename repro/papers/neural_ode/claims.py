@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from repro.experiment import NOT_ATTEMPTED, Claim, Judgement
+from repro.experiment import NOT_ATTEMPTED, Claim, Judgement, graded
 from repro.results import curve, final_values
 
 TABLE1, COST, FIG3 = "neural_ode/table1_mnist", "neural_ode/table1_cost", "neural_ode/fig3_solver_stats"
@@ -117,7 +117,7 @@ def backward_half(rows: pd.DataFrame) -> Judgement:
     if "vode_adams" not in ratios:
         return NOT_ATTEMPTED
     near = [0.35 <= ratios[cell] <= 0.65 for cell in ("vode_adams", "vode_adams_sum") if cell in ratios]
-    verdict = "reproduced" if all(near) else "partly" if any(near) else "not reproduced"
+    verdict = graded(near)
     text = ", ".join(f"{cell} {ratio:.2f}" for cell, ratio in ratios.items())
     return Judgement(verdict, f"backward/forward evaluations, median over tolerances: {text}")
 

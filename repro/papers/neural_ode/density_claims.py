@@ -6,8 +6,8 @@ Thresholds stand here, before any run; each check only reads rows.
 import numpy as np
 import pandas as pd
 
-from repro.experiment import NOT_ATTEMPTED, Claim, Judgement
-from repro.results import curve, final_values
+from repro.experiment import NOT_ATTEMPTED, Claim, Judgement, graded
+from repro.results import curve, final_values, mean_pairs
 
 SECTION4 = "neural_ode/section4_change_of_variables"
 FIG4, FIG5 = "neural_ode/fig4_nf_vs_cnf", "neural_ode/fig5_noise_to_data"
@@ -22,9 +22,9 @@ def theorem1(rows: pd.DataFrame) -> Judgement:
     if not tables:
         return NOT_ATTEMPTED
     errors = {cell: table["log_density_error"] for cell, table in tables.items()}
-    ends = {cell: (values.iloc[0], values.iloc[-1]) for cell, values in errors.items()}
+    ends = {cell: (float(values.iloc[0]), float(values.iloc[-1])) for cell, values in errors.items()}
     holds = [last < 1e-8 and last < first for first, last in ends.values()]
-    verdict = "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
+    verdict = graded(holds)
     text = ", ".join(f"{cell.removeprefix('theorem1_')} {a:.1e} to {b:.1e}" for cell, (a, b) in ends.items())
     return Judgement(verdict, f"largest difference from autograd's log-determinant, loosest to tightest, nats: {text}")
 
@@ -47,16 +47,14 @@ def linear_in_width(rows: pd.DataFrame) -> Judgement:
 
 def at_least_as_good(rows: pd.DataFrame) -> Judgement:
     """KL(q‖p) of the CNF with M units at most that of the NF with K = M layers, up to 0.01 nats, in every pair."""
-    lines, holds = [], []
-    for energy in ENERGIES:
-        for size in SIZES:
-            pair = [final_values(rows, FIG4, f"{energy}_{kind}_{size}", "kl") for kind in ("cnf", "nf")]
-            if all(pair):
-                cnf, nf = (float(np.mean(values)) for values in pair)
-                holds.append(cnf <= nf + 0.01)
-                lines.append(f"{energy} {size}: {cnf:.3f} against {nf:.3f}")
-    if not holds:
+    pairs = {
+        f"{energy} {size}": (f"{energy}_cnf_{size}", f"{energy}_nf_{size}") for energy in ENERGIES for size in SIZES
+    }
+    means = mean_pairs(rows, FIG4, pairs, "kl")
+    if not means:
         return NOT_ATTEMPTED
+    holds = [cnf <= nf + 0.01 for cnf, nf in means.values()]
+    lines = [f"{pair}: {cnf:.3f} against {nf:.3f}" for pair, (cnf, nf) in means.items()]
     verdict = "reproduced" if all(holds) else "partly" if np.mean(holds) >= 0.5 else "not reproduced"
     return Judgement(verdict, f"KL in nats, CNF against NF: {'; '.join(lines)}")
 
@@ -68,22 +66,19 @@ def reversible(rows: pd.DataFrame) -> Judgement:
     if not errors:
         return NOT_ATTEMPTED
     holds = [error < 1e-3 for error in errors.values()]
-    verdict = "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
+    verdict = graded(holds)
     text = ", ".join(f"{cell} {error:.1e}" for cell, error in errors.items())
     return Judgement(verdict, f"largest distance after the way there and back: {text}")
 
 
 def better_likelihood(rows: pd.DataFrame) -> Judgement:
     """By maximum likelihood the CNF of 64 units ends closer to the data than the NF of 64 layers, by 0.05 nats."""
-    pairs = {
-        cell: tuple(final_values(rows, FIG5, f"{cell}_{kind}", "test_gap") for kind in ("cnf", "nf"))
-        for cell in ("circles", "moons")
-    }
-    means = {cell: (float(np.mean(a)), float(np.mean(b))) for cell, (a, b) in pairs.items() if a and b}
+    pairs = {cell: (f"{cell}_cnf", f"{cell}_nf") for cell in ("circles", "moons")}
+    means = mean_pairs(rows, FIG5, pairs, "test_gap")
     if not means:
         return NOT_ATTEMPTED
     holds = [a < b - 0.05 for a, b in means.values()]
-    verdict = "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
+    verdict = graded(holds)
     text = ", ".join(f"{cell} {a:.3f} against {b:.3f}" for cell, (a, b) in means.items())
     return Judgement(verdict, f"nats above the entropy of the data, CNF against NF: {text}")
 

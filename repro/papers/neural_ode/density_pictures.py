@@ -11,7 +11,7 @@ from repro.arrays import load_arrays
 from repro.data import DENSITIES, ENERGIES
 from repro.papers.neural_ode.density_claims import ENERGIES as NAMES
 from repro.papers.neural_ode.density_claims import FIG4, FIG5, SIZES
-from repro.results import curve, final_values, outcomes
+from repro.results import curve, final_values, largest_text, mean_text, outcomes
 
 KINDS = {"nf": "NF", "cnf": "CNF"}
 SNAPSHOT_TITLES = ("5 %", "20 %", "40 %", "60 %", "80 %", "100 %", "target")
@@ -23,21 +23,22 @@ def draw_fig4(rows: pd.DataFrame) -> Figure | None:
 
     Each panel has a colour scale of its own.
     """
-    shown = [name for name in NAMES if load_arrays(rows, FIG4, f"{name}_cnf_{SIZES[-1]}") is not None]
+    cells = {name: [f"{name}_{kind}_{size}" for kind in KINDS for size in SIZES] for name in NAMES}
+    found = {name: [load_arrays(rows, FIG4, cell) for cell in cells[name]] for name in NAMES}
+    shown = [name for name in NAMES if found[name][-1] is not None]  # the largest CNF brings its target along
     if not shown:
         return None
     titles = ["target", *(f"{label}, {letter} = {n}" for label, letter in (("NF", "K"), ("CNF", "M")) for n in SIZES)]
     figure, axes = plotting.grid_figure(len(shown), len(titles) + 1, shown, [*titles, "KL / nats"])
     for line, name in zip(axes, shown, strict=True):
         window = ENERGIES[name].window
-        cells = [f"{name}_{kind}_{size}" for kind in KINDS for size in SIZES]
-        for axis, cell in zip(line[1:-1], cells, strict=True):
-            arrays = load_arrays(rows, FIG4, cell)
+        for axis, arrays in zip(line[1:-1], found[name], strict=True):
             if arrays is None:
                 axis.axis("off")
-                continue
-            plotting.density_panel(axis, plotting.restored(arrays["density"]), window)
-            plotting.density_panel(line[0], plotting.restored(arrays["truth"]), window)
+            else:
+                plotting.density_panel(axis, plotting.restored(arrays["density"]), window)
+        largest = found[name][-1] or {}
+        plotting.density_panel(line[0], plotting.restored(largest["truth"]), window)
         _draw_divergences(line[-1], rows, name)
     return figure
 
@@ -73,9 +74,12 @@ def fig4_table(rows: pd.DataFrame) -> pd.DataFrame:
             cells = {label: f"{name}_{kind}_{size}" for kind, label in KINDS.items()}
             runs = rows[(rows["experiment"] == FIG4) & rows["cell"].isin(cells.values())]
             line = {"target, K or M": f"{name}, {size}"}
-            line |= {f"KL, {label}": _spread(rows, FIG4, cell, "kl", 3) for label, cell in cells.items()}
+            line |= {f"KL, {label}": mean_text(rows, FIG4, cell, "kl", 3) for label, cell in cells.items()}
             line |= {f"share of the paper's iterations, {label}": _share(rows, cell) for label, cell in cells.items()}
-            line |= {"NFE, CNF": _spread(rows, FIG4, cells["CNF"], "nfe_test", 0), "runs": outcomes(runs) or "not run"}
+            line |= {
+                "NFE, CNF": mean_text(rows, FIG4, cells["CNF"], "nfe_test", 0),
+                "runs": outcomes(runs) or "not run",
+            }
             lines.append(line)
     return pd.DataFrame(lines)
 
@@ -112,14 +116,9 @@ def draw_fig5(rows: pd.DataFrame) -> Figure | None:
 
 def animate_fig5(rows: pd.DataFrame) -> Animation | None:
     """Noise turns into two circles and two moons under a planar CNF: density and sample on the way."""
-    films = []
-    for name, data in DATA.items():
-        arrays = load_arrays(rows, FIG5, f"{name}_cnf")
-        if arrays is not None:
-            images, points = plotting.restored(arrays["film_density"]), arrays["film_points"].astype(float)
-            film = plotting.density_frames(images, points, DENSITIES[data].window, 3)
-            films.append(np.concatenate([film, film[-1:].repeat(8, axis=0)]))
-    return Animation(np.concatenate(films), 80) if films else None
+    found = {data: load_arrays(rows, FIG5, f"{name}_cnf") for name, data in DATA.items()}
+    films = [(arrays, DENSITIES[data].window) for data, arrays in found.items() if arrays]
+    return plotting.animated(films, 3)
 
 
 CELLS = {
@@ -143,30 +142,17 @@ def fig5_table(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 "data and model": name,
-                "lowest possible NLL": _spread(rows, FIG5, cell, "nll_floor", 3),
-                "test NLL": _spread(rows, FIG5, cell, "test_nll", 3),
-                "above the lowest": _spread(rows, FIG5, cell, "test_gap", 3),
-                "NFE, likelihood": _spread(rows, FIG5, cell, "nfe_test", 0),
-                "NFE, sampling": _spread(rows, FIG5, cell, "nfe_sample", 0),
+                "lowest possible NLL": mean_text(rows, FIG5, cell, "nll_floor", 3),
+                "test NLL": mean_text(rows, FIG5, cell, "test_nll", 3),
+                "above the lowest": mean_text(rows, FIG5, cell, "test_gap", 3),
+                "NFE, likelihood": mean_text(rows, FIG5, cell, "nfe_test", 0),
+                "NFE, sampling": mean_text(rows, FIG5, cell, "nfe_sample", 0),
                 "NFE forward, end of training": f"{training['nfe_forward'].iloc[-1]:.0f}"
                 if "nfe_forward" in training.columns
                 else "-",
-                "largest error there and back": _largest(rows, cell),
-                "parameters": _spread(rows, FIG5, cell, "parameters", 0),
+                "largest error there and back": largest_text(rows, FIG5, cell, "reversibility_error"),
+                "parameters": mean_text(rows, FIG5, cell, "parameters", 0),
                 "runs": outcomes(rows[(rows["experiment"] == FIG5) & (rows["cell"] == cell)]) or "not run",
             }
         )
     return pd.DataFrame(lines)
-
-
-def _largest(rows: pd.DataFrame, cell: str) -> str:
-    values = final_values(rows, FIG5, cell, "reversibility_error")
-    return f"{max(values):.1e}" if values else "-"
-
-
-def _spread(rows: pd.DataFrame, experiment: str, cell: str, metric: str, digits: int) -> str:
-    values = final_values(rows, experiment, cell, metric)
-    if not values:
-        return "-"
-    more = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 and np.ptp(values) > 0 else ""
-    return f"{np.mean(values):,.{digits}f}{more}"

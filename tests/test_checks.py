@@ -1,0 +1,17 @@
+"""Checks of arguments name the argument and say what is allowed."""
+
+import pytest
+
+from repro.checks import check_name, check_positive_counts
+
+
+def test_names():
+    check_name("colour", "red", {"red": 1, "blue": 2})
+    with pytest.raises(ValueError, match="colour must be one of: red, blue; got 'green'"):
+        check_name("colour", "green", ("red", "blue"))
+
+
+def test_counts():
+    check_positive_counts(dim=1, width=2)
+    with pytest.raises(ValueError, match="width must be at least 1; got 0"):
+        check_positive_counts(dim=1, width=0)
