@@ -188,8 +188,9 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in ("torch", "torchdiffeq", "numpy", "scipy", "pandas"):
+    # torch itself tells its build (+cpu, +cu130), which the CUDA wheel's metadata leave out
+    found: dict[str, str | None] = {"torch": str(torch.__version__)}
+    for name in ("torchdiffeq", "numpy", "scipy", "pandas"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
