@@ -100,7 +100,7 @@ class PerceptronField(nn.Module):
 
     @property
     def _middle(self) -> int:
-        """Layers of the encoder: half of them, and one more (as in the public code)."""
+        """Layers of the encoder: half of them, rounded down."""
         return (self.depth + 1) // 2
 
     def _maps(self, t: Tensor, layers: slice = slice(None)) -> list[Affine]:

@@ -11,7 +11,7 @@ from repro.data import DENSITIES
 from repro.papers.ffjord.toy_claims import COMPARED, FIG2, SETS
 from repro.results import curve, final_values, largest_text, mean_text, outcomes
 
-MODELS = {"": "FFJORD", "_hutchinson": "FFJORD, Hutchinson", "_planar": "planar CNF", "_glow": "Glow, depth 100"}
+MODELS = {"": "FFJORD", "_hutchinson": "FFJORD, Hutchinson", "_planar": "planar CNF", "_glow": "Glow"}
 """Suffix of a cell -> its model."""
 ORDER = (*COMPARED, *(name for name in SETS if name not in COMPARED))
 
