@@ -134,14 +134,16 @@ def doctor(options: argparse.Namespace) -> int:
     """Print what this machine is and what a run here could stumble over."""
     import torch
 
+    from repro.cache import cache_root
     from repro.data import check_all
+    from repro.ode.kernels import library
     from repro.results import machine_slug, provenance, results_root
-    from repro.runner import cache_root
 
     device = pick_device("auto")
     facts = provenance(device)
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in facts["versions"].items())
     bad_data = [file.path for _, file, status in check_all() if status.status != "ok"]
+    built, kernels = library()
     results, cache = results_root(), cache_root()
     cache.mkdir(parents=True, exist_ok=True)
     existing = next(folder for folder in (results, *results.parents) if folder.exists())
@@ -151,6 +153,7 @@ def doctor(options: argparse.Namespace) -> int:
         ("gpu", facts["gpu"] or "none; everything runs on the CPU", True),
         ("versions", versions, all(facts["versions"].values())),
         ("commit", f"{facts['commit'] or 'not a git checkout'}{' + changes' if facts['dirty'] else ''}", True),
+        ("kernels", kernels if built else f"none, steps are eager: {kernels}", True),
         ("data", "all files ok" if not bad_data else f"missing or corrupt: {', '.join(bad_data)}", not bad_data),
         ("results", f"{os.path.relpath(results)} {'writable' if writable else 'not writable'}", writable),
         ("disk", f"{shutil.disk_usage(cache).free / 2**30:.1f} GiB free for checkpoints",

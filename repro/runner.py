@@ -6,7 +6,6 @@ its folder is moved into results/ in one rename, so that a reader sees a whole r
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repro.cache import cache_root
 from repro.checkpoint import load_tensors, write_atomically
 from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, settings_of
 from repro.guards import locked, stop_signals
@@ -96,14 +96,6 @@ class Outcome:
     status: str
     detail: str
     folder: Path | None = None
-
-
-def cache_root() -> Path:
-    """$REPRO_CACHE, or a folder in the user's cache."""
-    if "REPRO_CACHE" in os.environ:
-        return Path(os.environ["REPRO_CACHE"])
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "neural-ode-ffjord-suite"
 
 
 def run(request: Request, progress: Callable[..., None]) -> Outcome:

@@ -404,9 +404,9 @@ def test_the_users_own_weights_come_before_published_ones():
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
-    assert runner.cache_root() == tmp_path / "cache"
+    assert cache_root() == tmp_path / "cache"
     monkeypatch.delenv("REPRO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert runner.cache_root() == tmp_path / "xdg" / "neural-ode-ffjord-suite"
+    assert cache_root() == tmp_path / "xdg" / "neural-ode-ffjord-suite"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert runner.cache_root() == Path.home() / ".cache" / "neural-ode-ffjord-suite"
+    assert cache_root() == Path.home() / ".cache" / "neural-ode-ffjord-suite"

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from repro.checks import check_name, check_positive_counts
 from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES, jacobian_products
 from repro.ode import rms
+from repro.ode.kernels import StepKernel
 from repro.types import VectorField
 
 
@@ -28,7 +29,8 @@ class Augmented(nn.Module):
     ) -> None:
         super().__init__()
         self.field, self.dim = field, dim
-        self._divergence, self._noise = DIVERGENCES[divergence], noise
+        self._divergence, self._divergence_name, self._noise = DIVERGENCES[divergence], divergence, noise
+        self._kernel: StepKernel | str | None = None  # a system lives for one solve, so its weights stay where they are
         self._penalties = [PENALTIES[name] for name in penalties]
 
     def forward(self, t: Float[Tensor, ""], state: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
@@ -37,6 +39,27 @@ class Augmented(nn.Module):
         dy, gain = self._divergence(self.field, t, y, self._noise)
         rates = [rate(self.field, t, y, dy, self._noise).unsqueeze(1) for rate in self._penalties]
         return torch.cat([dy, gain.unsqueeze(1), *rates], 1)
+
+    def kernel(self, state: Float[Tensor, "batch columns"]) -> StepKernel | str:
+        """Native steps of the whole system, where the field offers them; or why there are none."""
+        if self._kernel is None:
+            self._kernel = self._make_kernel(state)
+        return self._kernel
+
+    def _make_kernel(self, state: Tensor) -> StepKernel | str:
+        offer = getattr(self.field, "kernel", None)
+        if offer is None:
+            return f"{type(self.field).__name__} offers no kernel"
+        if self._penalties:
+            return "the kernel integrates no penalties"
+        if self._divergence_name == "hutchinson" and self._noise is not None:
+            return offer(state, self._noise, 1 / len(self._noise))
+        # where the field folds weights for its trace, pushing the unit vectors costs more, but for the smallest dims
+        pushes = self._divergence_name == "exact" or not getattr(self.field, "folds", True) or self.dim <= 2
+        if self._divergence_name not in ("exact", "closed_form") or not pushes:
+            return f"the kernel has no trace by {self._divergence_name!r} for this field"
+        basis = torch.eye(self.dim, dtype=state.dtype, device=state.device)
+        return offer(state, basis.unsqueeze(1).expand(self.dim, len(state), self.dim))
 
     def norm(self, error: Tensor) -> Tensor:
         """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.checks import check_name, check_positive_counts
+from repro.ode.kernels import AffineLayer, PerceptronKernel
 
 Affine = tuple[Tensor, Tensor]
 """Weight [out in] and bias [out] of a layer at one time."""
@@ -27,6 +28,11 @@ class ConcatSquash(nn.Module):
         self.linear = nn.Linear(n_in, n_out)
         self.gate = nn.Linear(1, n_out)
         self.shift = nn.Linear(1, n_out, bias=False)
+
+    def affine(self) -> AffineLayer:
+        """The layer's numbers, as a kernel reads them."""
+        shift = self.shift.weight.view(-1)
+        return AffineLayer(self.linear.weight, self.linear.bias, self.gate.weight.view(-1), self.gate.bias, shift)
 
     def at(self, t: Float[Tensor, ""]) -> Affine:
         """The layer's affine map at time t."""
@@ -42,6 +48,10 @@ class Concat(nn.Module):
         super().__init__()
         self.linear = nn.Linear(n_in + 1, n_out)
 
+    def affine(self) -> AffineLayer:
+        """The layer's numbers, as a kernel reads them."""
+        return AffineLayer(self.linear.weight[:, 1:], self.linear.bias, shift=self.linear.weight[:, 0])
+
     def at(self, t: Float[Tensor, ""]) -> Affine:
         """The layer's affine map at time t."""
         weight = self.linear.weight
@@ -54,6 +64,10 @@ class Ignore(nn.Module):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.linear = nn.Linear(n_in, n_out)
+
+    def affine(self) -> AffineLayer:
+        """The layer's numbers, as a kernel reads them."""
+        return AffineLayer(self.linear.weight, self.linear.bias)
 
     def at(self, t: Float[Tensor, ""]) -> Affine:
         """The layer's affine map, the same at all times."""
@@ -91,6 +105,7 @@ class PerceptronField(nn.Module):
         sizes = [dim, *[width] * depth, dim]
         self.dim, self.width, self.depth = dim, width, depth
         self.layers = nn.ModuleList([layer(a, b) for a, b in itertools.pairwise(sizes)])
+        self.activation = activation
         self._act, self._slope = ACTIVATIONS[activation]
 
     @property
@@ -154,8 +169,24 @@ class PerceptronField(nn.Module):
             slopes.append(self._slope(x, h))
             x = F.linear(h, weight, bias)
         weights = [weight for weight, _ in maps]
-        folds = self.depth < 3 or (self.depth == 3 and self.width < 2 * self.dim)
-        return x, (_folded_trace if folds else _pushed_trace)(weights, slopes)
+        return x, (_folded_trace if self.folds else _pushed_trace)(weights, slopes)
+
+    @property
+    def folds(self) -> bool:
+        """Whether `divergence` folds the first and last weights; else it pushes the unit vectors."""
+        return self.depth < 3 or (self.depth == 3 and self.width < 2 * self.dim)
+
+    def kernel(
+        self,
+        y: Float[Tensor, "batch columns"],
+        probes: Float[Tensor, "probe batch dim"] | None = None,
+        scale: float = 1.0,
+    ) -> PerceptronKernel | str:
+        """Native steps of the field, with `probes` also of scale · Σ probeᵀ (∂f/∂y) probe; or why there are none."""
+        with torch.enable_grad():
+            layers = [layer.affine() for layer in self.layers]  # pyright: ignore[reportCallIssue]
+        reason = PerceptronKernel.why_not(layers, self.activation, y, probes)
+        return reason or PerceptronKernel(layers, self.activation, probes, scale)
 
 
 def _folded_trace(weights: list[Tensor], slopes: list[Tensor]) -> Float[Tensor, " batch"]:

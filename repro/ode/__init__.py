@@ -1,6 +1,5 @@
 """Solve an initial value problem and differentiate through it."""
 
-from repro.ode.engines import rms
 from repro.ode.errors import (
     MaxNFEExceeded,
     NonFiniteState,
@@ -11,6 +10,7 @@ from repro.ode.errors import (
 )
 from repro.ode.gradients import GRADIENTS, supported
 from repro.ode.meter import Stats
+from repro.ode.norms import rms
 from repro.ode.problems import PROBLEMS, Problem
 from repro.ode.solve import Solution, solve
 from repro.ode.solvers import SOLVERS, Solver

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from repro.ode.engines import integrate, rms
+from repro.ode.engines import integrate
 from repro.ode.meter import Meter, Stats
+from repro.ode.norms import rms
 from repro.ode.solvers import Solver
 from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
 

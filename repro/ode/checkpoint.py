@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from repro.ode import compiled, torchdiffeq_backend
+from repro.ode.compiled import kernel_of
 from repro.ode.meter import Meter, Stats
+from repro.ode.native_sweep import NativeSweep
 from repro.ode.replay import Grid, replay
 from repro.ode.solvers import Solver
-from repro.ode.torchdiffeq_backend import integrate, runge_kutta_tableau
+from repro.ode.torchdiffeq_backend import runge_kutta_tableau
 from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
 
 
@@ -39,7 +42,8 @@ def checkpoint(
         field: Right-hand side.
         y0: State at t[0].
         t: Output times.
-        solver: An explicit Runge-Kutta method of the torchdiffeq engine.
+        solver: An explicit Runge-Kutta method of the torchdiffeq or the compiled engine; under the latter a field with
+            a kernel is replayed and differentiated by it, unless `t` requires grad.
         parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
         norm: Size of an error; None is the RMS.
@@ -54,6 +58,10 @@ def checkpoint(
     stats.nfe_backward = 0
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (y0, t, *parameters))
     return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted), y0, t, *parameters)
+
+
+_INTEGRATE = {"torchdiffeq": torchdiffeq_backend.integrate, "compiled": compiled.integrate}
+"""Engines that report their steps."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,7 @@ class _Checkpoint(torch.autograd.Function):
     def forward(ctx: Any, problem: _Problem, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
         meter = Meter(problem.solver.max_nfe)
         recorder = _Recorder(meter, problem.carries_derivative) if problem.wanted else None
+        integrate = _INTEGRATE[problem.solver.engine]
         y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm, record=recorder)
         problem.stats.set_forward(meter)
         if recorder is not None:
@@ -119,9 +128,14 @@ class _Checkpoint(torch.autograd.Function):
         parameters, saved = saved[: ctx.n_parameters], saved[ctx.n_parameters :]
         problem, (_, _, wants_t, *_) = ctx.problem, ctx.needs_input_grad
         meter = Meter(problem.solver.max_nfe)
-        sweep = _Sweep(problem, meter, t.detach().requires_grad_(wants_t), parameters)
+        states, derivatives = saved[: ctx.n_steps], saved[ctx.n_steps :]
+        native = None if wants_t or problem.solver.engine != "compiled" else kernel_of(problem.field, states[0])
+        if native is None:
+            sweep = _Sweep(problem, meter, t.detach().requires_grad_(wants_t), parameters)
+        else:
+            sweep = NativeSweep(native, problem.solver.method, meter, t, parameters)
         try:
-            grad_y0 = sweep.run(ctx.grid, saved[: ctx.n_steps], saved[ctx.n_steps :], grad_y)
+            grad_y0 = sweep.run(ctx.grid, states, derivatives, grad_y)
         finally:
             problem.stats.add_backward(meter)
         return None, grad_y0, sweep.grad_t if wants_t else None, *sweep.grad_parameters

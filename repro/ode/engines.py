@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from repro.ode import scipy_backend, torchdiffeq_backend
+from repro.ode import compiled, scipy_backend, torchdiffeq_backend
 from repro.ode.meter import Meter
 from repro.ode.solvers import Solver
 from repro.types import Norm, VectorField
@@ -21,14 +21,10 @@ class Engine(Protocol):
         ...
 
 
-def rms(error: Tensor) -> Tensor:
-    """Root mean square over all elements: the norm of an error where none is given."""
-    return error.square().mean().sqrt()
-
-
 ENGINES: dict[str, Engine] = {
     "torchdiffeq": torchdiffeq_backend.integrate,
     "scipy": scipy_backend.integrate,
+    "compiled": compiled.integrate,
 }
 
 

@@ -89,6 +89,8 @@ def supported(solver: Solver, gradient: str) -> str | None:
         return None
     if solver.engine == "scipy":
         return _SCIPY_REASONS[gradient]
+    if solver.engine == "compiled" and gradient == "backprop":
+        return "autograd can't go through the compiled engine's steps; checkpoint gives the same gradient"
     if gradient == "checkpoint" and not solver.is_explicit_runge_kutta:
         return f"checkpoint replays single steps, and a step of {solver.method!r} depends on the steps before it"
     return None

@@ -75,7 +75,7 @@ class Meter:
         self.n_accepted: int | None = 0
         self.n_rejected: int | None = 0
         self.last_derivative: Tensor | None = None
-        self._steps: deque[tuple[Tensor, Tensor, bool]] = deque(maxlen=HISTORY_LENGTH)
+        self._steps: deque[tuple[Tensor | float, Tensor | float, bool]] = deque(maxlen=HISTORY_LENGTH)
 
     def watch(self, field: VectorField) -> VectorField:
         """Wrap `field` so that its evaluations are counted."""
@@ -90,18 +90,25 @@ class Meter:
 
         return counted
 
-    def step(self, t: Scalar, dt: Scalar, accepted: bool) -> None:
+    def spend(self, n: int) -> None:
+        """Count `n` evaluations that are made at once; none of them beyond the budget."""
+        if self.max_nfe is not None and self.nfe + n > self.max_nfe:
+            self.nfe = self.max_nfe
+            raise self.error(MaxNFEExceeded, f"reached max_nfe = {self.max_nfe}")
+        self.nfe += n
+
+    def step(self, t: Scalar | float, dt: Scalar | float, accepted: bool) -> None:
         """Count one attempted step that started at `t`."""
         if accepted:
             self.n_accepted = (self.n_accepted or 0) + 1
         else:
             self.n_rejected = (self.n_rejected or 0) + 1
-        self._steps.append((t.detach(), dt.detach(), accepted))
+        self._steps.append((t, dt, accepted))
 
     @property
     def history(self) -> list[StepRecord]:
         """The last attempted steps, oldest first."""
-        return [StepRecord(t.item(), dt.item(), accepted) for t, dt, accepted in self._steps]
+        return [StepRecord(float(t), float(dt), accepted) for t, dt, accepted in self._steps]
 
     @property
     def derivative_is_finite(self) -> bool:

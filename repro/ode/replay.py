@@ -3,14 +3,18 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.ode.kernels.protocol import StageTimes
 from repro.ode.solvers import Solver
 from repro.ode.tableau import Tableau
 from repro.types import Scalar, State, Times, VectorField
+
+X = TypeVar("X", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ def replay(
         outputs = [_linear(step, y, y_end, time) for time in step.outputs]
     else:
         y_mid = _combine(y, size, tableau.mid, k) if len(step.outputs) else y
-        coefficients = _quartic((y, y_mid, y_end), size * k[0], size * k[-1])
-        outputs = [_horner(coefficients, _fraction(step, time).to(y.dtype)) for time in step.outputs]
+        parts = (y, y_mid, y_end, size * k[0], size * k[-1])
+        outputs = [_weighted(dense_weights(_fraction(step, time).to(y.dtype)), parts) for time in step.outputs]
     return y_end, k[-1], torch.stack(outputs) if outputs else y.new_empty(0, *y.shape)
 
 
@@ -78,20 +82,20 @@ def _linear(step: Step, y0: State, y1: State, time: Scalar) -> State:
     return y1 if time == step.end else y0 + _fraction(step, time).to(y0.dtype) * (y1 - y0)
 
 
-def _quartic(y: tuple[State, State, State], d0: State, d1: State) -> list[State]:
-    """Return the coefficients of the quartic through y at 0, 1/2, 1 with slopes d0 at 0 and d1 at 1; constant first."""
-    y0, y_mid, y1 = y
-    a = 2 * (d1 - d0) - 8 * (y1 + y0) + 16 * y_mid
-    b = 5 * d0 - 3 * d1 + 18 * y0 + 14 * y1 - 32 * y_mid
-    c = d1 - 4 * d0 - 11 * y0 - 5 * y1 + 16 * y_mid
-    return [y0, d0, c, b, a]
+def dense_weights(x: X) -> tuple[X, X, X, X, X]:
+    """Return the weights of y(0), y(1/2), y(1), dt·y'(0), dt·y'(1) in their quartic's value at x in [0, 1]."""
+    x2, x3, x4 = x * x, x * x * x, x * x * x * x
+    return (
+        1 - 11 * x2 + 18 * x3 - 8 * x4,
+        16 * x2 - 32 * x3 + 16 * x4,
+        -5 * x2 + 14 * x3 - 8 * x4,
+        x - 4 * x2 + 5 * x3 - 2 * x4,
+        x2 - 3 * x3 + 2 * x4,
+    )
 
 
-def _horner(coefficients: list[State], x: Scalar) -> State:
-    value = coefficients[-1]
-    for coefficient in reversed(coefficients[:-1]):
-        value = coefficient + x * value
-    return value
+def _weighted(weights: Sequence[Scalar], parts: Sequence[State]) -> State:
+    return torch.stack([weight * part for weight, part in zip(weights, parts, strict=True)]).sum(0)
 
 
 class Grid:
@@ -123,6 +127,11 @@ class Grid:
             return Step(start, size, start + size, outputs)
         start, end = self._node(n, t), self._node(n + 1, t)
         return Step(start, end - start, end, outputs)
+
+    def times(self, n: int, t: Times) -> StageTimes:
+        """Return step n as Python numbers."""
+        step = self.step(n, t.detach())
+        return StageTimes(step.start.item(), step.size.item(), step.end.item())
 
     def _node(self, n: int, t: Times) -> Scalar:
         if n == len(self):

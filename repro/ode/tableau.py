@@ -14,12 +14,14 @@ class Tableau:
         beta: Row i holds i coefficients.
         weights: Of the result; s numbers.
         mid: Weights of the state at half a step, for dense output; None for fixed-step methods.
+        error: Weights of the error estimate; None for fixed-step methods.
     """
 
     alpha: tuple[float, ...]
     beta: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
     mid: tuple[float, ...] | None = None
+    error: tuple[float, ...] | None = None
 
     @property
     def is_fsal(self) -> bool:

@@ -1,5 +1,6 @@
 """Integrate with torchdiffeq; the only module that imports it."""
 
+import functools
 from collections.abc import Callable
 from functools import partial
 
@@ -61,17 +62,19 @@ def integrate(
     return y
 
 
+@functools.cache
 def runge_kutta_tableau(method: str) -> Tableau:
     """Return the coefficients that torchdiffeq uses for an explicit Runge-Kutta `method`."""
     if method in FIXED_TABLEAUS:
         return FIXED_TABLEAUS[method]
     solver = _TORCHDIFFEQ_SOLVERS[method]
-    alpha, beta, c_sol, _ = solver.tableau
+    alpha, beta, c_sol, c_error = solver.tableau
     return Tableau(
         alpha=(0.0, *alpha.tolist()),
         beta=((), *(tuple(row.tolist()) for row in beta)),
         weights=tuple(c_sol.tolist()),
         mid=tuple(solver.mid.tolist()),
+        error=tuple(c_error.tolist()),
     )
 
 
@@ -90,7 +93,7 @@ class _Watched:
         return self._field(t, y)
 
     def _step(self, t: Scalar, y: Tensor, dt: Scalar, accepted: bool) -> None:
-        self._meter.step(t, dt, accepted)
+        self._meter.step(t.detach(), dt.detach(), accepted)
         if accepted and self._record is not None:
             self._record(t.detach(), y.detach(), dt.detach())
 

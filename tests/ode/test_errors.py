@@ -16,11 +16,14 @@ ONE = torch.ones(1, dtype=torch.float64)
 VODE = Solver("adams", engine="scipy")
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("method", ["dopri5", "dopri8", "bosh3"])
-def test_a_pole_stops_the_solve_near_it(gradient, method):
+POLES = [(Solver(method), gradient) for method in ("dopri5", "dopri8", "bosh3") for gradient in GRADIENTS]
+POLES += [(Solver(engine="compiled"), gradient) for gradient in GRADIENTS if gradient != "backprop"]
+
+
+@pytest.mark.parametrize(("solver", "gradient"), POLES)
+def test_a_pole_stops_the_solve_near_it(solver, gradient):
     with pytest.raises((StepSizeUnderflow, NonFiniteState)) as caught:
-        solve(lambda t, y: y**2, ONE, 2 * T, Solver(method), gradient)
+        solve(lambda t, y: y**2, ONE, 2 * T, solver, gradient)
     error = caught.value
     assert error.status == "diverged"
     assert error.history[-1].t == pytest.approx(1, abs=0.02)
@@ -30,9 +33,10 @@ def test_a_pole_stops_the_solve_near_it(gradient, method):
     assert f"t = {error.history[-1].t:.6g}" in str(error)
 
 
-def test_history_is_in_the_users_time():
+@pytest.mark.parametrize("engine", ["torchdiffeq", "compiled"])
+def test_history_is_in_the_users_time(engine):
     with pytest.raises(SolveError) as caught:
-        solve(lambda t, y: -(y**2), ONE, -2 * T)
+        solve(lambda t, y: -(y**2), ONE, -2 * T, Solver(engine=engine))
     assert caught.value.history[-1].t == pytest.approx(-1, abs=0.02)
 
 
@@ -41,16 +45,21 @@ def test_vode_stops_at_a_pole():
         solve(lambda t, y: y**2, ONE, 2 * T, VODE)
 
 
-@pytest.mark.parametrize("solver", [Solver(), Solver("rk4", step_size=0.1), VODE])
+EVERY = [Solver(), Solver("rk4", step_size=0.1), VODE]
+EVERY += [Solver(engine="compiled"), Solver("rk4", engine="compiled", step_size=0.1)]
+
+
+@pytest.mark.parametrize("solver", EVERY)
 @pytest.mark.parametrize("after", [-1.0, 0.55])
 def test_a_field_that_becomes_nan(solver, after):
     with pytest.raises(NonFiniteState, match="not finite"):
         solve(lambda t, y: -y if t < after else y * torch.nan, ONE, T, solver)
 
 
-def test_a_fixed_step_overflow():
+@pytest.mark.parametrize("engine", ["torchdiffeq", "compiled"])
+def test_a_fixed_step_overflow(engine):
     with pytest.raises(NonFiniteState, match="the state is not finite"):
-        solve(lambda t, y: y**3, 10 * ONE, 2 * T, Solver("euler", step_size=0.1))
+        solve(lambda t, y: y**3, 10 * ONE, 2 * T, Solver("euler", step_size=0.1, engine=engine))
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)

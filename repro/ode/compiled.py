@@ -1,0 +1,246 @@
+"""The compiled engine: torchdiffeq's explicit Runge-Kutta methods with a controller of Python numbers.
+
+A field that offers a kernel takes each step in one native call; any other is stepped eagerly. Step control, starting
+step, error norm and dense output are torchdiffeq's (0.2.5), so that both engines take the same steps up to rounding.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from repro.ode.errors import NonFiniteState, StepSizeUnderflow
+from repro.ode.kernels import StageTimes, StepKernel, StepResult
+from repro.ode.meter import Meter
+from repro.ode.norms import rms
+from repro.ode.replay import dense_weights
+from repro.ode.solvers import ORDERS, Solver
+from repro.ode.tableau import Tableau
+from repro.ode.torchdiffeq_backend import Recorder, runge_kutta_tableau
+from repro.types import Norm, State, Times, Trajectory, VectorField
+
+SAFETY, GROW, SHRINK = 0.9, 10.0, 0.2
+"""Of the step control: torchdiffeq's defaults."""
+
+_log = logging.getLogger(__name__)
+
+
+def integrate(
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    *,
+    meter: Meter,
+    norm: Norm | None = None,
+    record: Recorder | None = None,
+) -> Trajectory:
+    """Solve dy/dt = f(t, y), y(t[0]) = y0. Values only: autograd does not go through it.
+
+    Args:
+        field: Right-hand side; with a method `kernel`, its steps are native.
+        y0: State at t[0].
+        t: Output times, strictly monotone in either direction.
+        solver: Method and tolerances.
+        meter: Counts evaluations and steps.
+        norm: Size of an error scaled by the tolerances; None is the RMS over all elements.
+        record: Called at every kept step.
+
+    Returns:
+        The state at every output time; the first is y0.
+
+    Raises:
+        StepSizeUnderflow: The step size fell below the resolution of time.
+        NonFiniteState: The state or the field's value became infinite or not a number.
+        MaxNFEExceeded: The meter's budget is spent.
+    """
+    with torch.no_grad():
+        walk = _Walk(stepper_of(field, y0, meter), solver, meter, norm or rms, record)
+        y0, times = y0.detach(), t.detach().tolist()
+        run = walk.fixed if solver.is_fixed_step else walk.adaptive
+        y = torch.stack([y0, *run(y0, times)])
+    if not torch.isfinite(y[-1]).all():
+        raise meter.error(NonFiniteState, "the state is not finite")
+    return y
+
+
+def kernel_of(field: VectorField, y0: State) -> StepKernel | None:
+    """The field's kernel for states like y0, or None; why there is none is logged once per reason."""
+    offer = getattr(field, "kernel", None)
+    if offer is None:
+        return _eager(f"{type(field).__name__} offers no kernel")
+    kernel = offer(y0)
+    return _eager(f"{type(field).__name__}: {kernel}") if isinstance(kernel, str) else kernel
+
+
+_SAID: set[str] = set()
+
+
+def _eager(reason: str) -> None:
+    if reason not in _SAID:
+        _SAID.add(reason)
+        _log.info("the compiled engine steps eagerly: %s", reason)
+
+
+class _Counted:
+    """A kernel whose evaluations are counted; nothing of a step is computed beyond the budget."""
+
+    def __init__(self, kernel: StepKernel, meter: Meter) -> None:
+        self._kernel, self._meter = kernel, meter
+
+    def step(
+        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+    ) -> StepResult:
+        self._meter.spend(len(tableau.alpha) - (f is not None))
+        return self._kernel.step(tableau, at, y, f, tolerances)
+
+    def evaluate(self, t: float, y: Tensor) -> Tensor:
+        self._meter.spend(1)
+        return self._kernel.evaluate(t, y)
+
+
+class _Eager:
+    """Steps of any field by torch's own operations."""
+
+    def __init__(self, field: VectorField, meter: Meter) -> None:
+        self._field = meter.watch(field)
+
+    def step(
+        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+    ) -> StepResult:
+        k = [self.evaluate(at.start, y) if f is None else f]
+        for time, row in zip(at.of(tableau)[1:], tableau.beta[1:], strict=True):
+            k.append(self.evaluate(time, _combined(y, at.size, row, k)))
+        end = _combined(y, at.size, tableau.weights, k)
+        if tolerances is None or tableau.mid is None or tableau.error is None:
+            return StepResult(end, k[-1], None, None)
+        rtol, atol = tolerances
+        error = _combined(None, at.size, tableau.error, k) / (torch.maximum(y.abs(), end.abs()) * rtol + atol)
+        return StepResult(end, k[-1], _combined(y, at.size, tableau.mid, k), error)
+
+    def evaluate(self, t: float, y: Tensor) -> Tensor:
+        return self._field(torch.tensor(t, dtype=y.dtype, device=y.device), y)
+
+
+def _combined(y: Tensor | None, size: float, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+    total = y
+    for weight, slope in zip(weights, k, strict=False):
+        if weight != 0:
+            total = slope * (size * weight) if total is None else torch.add(total, slope, alpha=size * weight)
+    return torch.zeros_like(k[0]) if total is None else total
+
+
+Stepper = _Counted | _Eager
+
+
+def stepper_of(field: VectorField, y0: State, meter: Meter) -> Stepper:
+    """Whoever takes the steps of this field."""
+    kernel = kernel_of(field, y0)
+    return _Eager(field, meter) if kernel is None else _Counted(kernel, meter)
+
+
+class _Walk:
+    """Go from the first output time to the last."""
+
+    def __init__(self, stepper: Stepper, solver: Solver, meter: Meter, norm: Norm, record: Recorder | None) -> None:
+        self._stepper, self._solver, self._meter, self._record = stepper, solver, meter, record
+        self._tableau, self._norm = runge_kutta_tableau(solver.method), norm
+        self._tolerances = (solver.rtol, solver.atol)
+
+    def fixed(self, y: State, times: list[float]) -> Iterator[State]:
+        """Steps of a given size; outputs between two nodes by linear interpolation."""
+        sign, upcoming = _sign(times), 1
+        for start, end in pairwise(_nodes(times, self._solver.step_size, y.dtype)):
+            at = StageTimes(start, end - start, end)
+            result = self._stepper.step(self._tableau, at, y, None, None)
+            self._note(at, y, accepted=True)
+            while upcoming < len(times) and sign * times[upcoming] <= sign * end:
+                share = (times[upcoming] - start) / at.size
+                yield result.end if times[upcoming] == end else torch.lerp(y, result.end, share)
+                upcoming += 1
+            y = result.end
+
+    def adaptive(self, y: State, times: list[float]) -> Iterator[State]:
+        """Steps under control of the error; outputs inside a step by its quartic."""
+        sign, start, upcoming = _sign(times), times[0], 1
+        f = self._stepper.evaluate(start, y)
+        size = self._solver.first_step or self._first_step(start, y, f, sign)
+        while upcoming < len(times):
+            at = self._checked(start, size, sign, y)
+            result = self._stepper.step(self._tableau, at, y, f, self._tolerances)
+            ratio = self._ratio(result)
+            self._note(at, y, accepted=ratio <= 1)
+            if ratio <= 1:
+                while upcoming < len(times) and sign * times[upcoming] <= sign * at.end:
+                    yield interpolated(at, y, f, result, times[upcoming])
+                    upcoming += 1
+                start, y, f = at.end, result.end, result.last
+            size *= _factor(ratio, ORDERS[self._solver.method] or 1)
+
+    def _checked(self, start: float, size: float, sign: float, y: State) -> StageTimes:
+        end = start + sign * size
+        if not sign * end > sign * start:
+            raise self._meter.error(StepSizeUnderflow, "the step size underflowed")
+        if not torch.isfinite(y).all():
+            raise self._meter.error(NonFiniteState, "the state is not finite")
+        return StageTimes(start, sign * size, end)
+
+    def _ratio(self, result: StepResult) -> float:
+        assert result.error is not None
+        ratio = float(self._norm(result.error))
+        if math.isnan(ratio):
+            raise self._meter.error(NonFiniteState, "the field's value is not finite")
+        return ratio
+
+    def _note(self, at: StageTimes, y: State, *, accepted: bool) -> None:
+        self._meter.step(at.start, abs(at.size), accepted)
+        if accepted and self._record is not None:
+            time = torch.tensor([at.start, abs(at.size)], dtype=torch.float64 if self._solver.is_adaptive else y.dtype)
+            self._record(time[0], y, time[1])
+
+    def _first_step(self, start: float, y: State, f: State, sign: float) -> float:
+        """Starting step of Hairer, Norsett and Wanner (II.4) as torchdiffeq has it: one more evaluation."""
+        scale = y.abs() * self._solver.rtol + self._solver.atol
+        order = ORDERS[self._solver.method] or 1
+        d0, d1 = float(self._norm(y / scale)), float(self._norm(f / scale))
+        if not math.isfinite(d1):
+            raise self._meter.error(NonFiniteState, "the field's value is not finite")
+        h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1
+        ahead = self._stepper.evaluate(start + sign * h0, torch.add(y, f, alpha=sign * h0))
+        d2 = float(self._norm((ahead - f) / scale)) / h0
+        h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** (1 / order)
+        return min(100 * h0, h1)
+
+
+def interpolated(at: StageTimes, y: State, f: State, result: StepResult, time: float) -> State:
+    """The step's quartic at a time inside it."""
+    assert result.mid is not None
+    parts = (y, result.mid, result.end, at.size * f, at.size * result.last)
+    weights = dense_weights((time - at.start) / at.size)
+    return torch.stack([weight * part for weight, part in zip(weights, parts, strict=True)]).sum(0)
+
+
+def _sign(times: list[float]) -> float:
+    return 1.0 if times[-1] > times[0] else -1.0
+
+
+def _factor(ratio: float, order: int) -> float:
+    """By how much the next step is longer."""
+    if ratio == 0:
+        return GROW
+    return min(GROW, max(SAFETY / ratio ** (1 / order), 1.0 if ratio < 1 else SHRINK))
+
+
+def _nodes(times: list[float], step_size: float | None, dtype: torch.dtype) -> list[float]:
+    """Ends of the fixed steps, as torchdiffeq rounds them; the last one is the last output time."""
+    if step_size is None:
+        return times
+    sign = _sign(times)
+    ends = torch.tensor([sign * times[0], sign * times[-1]], dtype=dtype)
+    count = int(torch.ceil((ends[1] - ends[0]) / step_size + 1).item())
+    nodes = torch.arange(0, count, dtype=dtype) * step_size + ends[0]
+    nodes[-1] = ends[1]
+    return (sign * nodes).tolist()

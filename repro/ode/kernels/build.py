@@ -1,0 +1,94 @@
+"""Build the native kernels with the machine's C++ compiler, once per source and processor, and load them."""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from repro.cache import user_cache
+
+SOURCE = Path(__file__).with_name("perceptron.cpp")
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+)
+WIDE = ("-mprefer-vector-width=512",)
+"""Compilers prefer 256 bits even where the processor has 512; not all of them know the flag."""
+
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def library() -> tuple[ctypes.CDLL | None, str]:
+    """The compiled kernels, or None, and in words what they are or why there are none.
+
+    The shared object lies in the user's cache under the hash of source, flags, compiler and processor; two processes
+    that build at once each write a file of their own and rename it.
+    """
+    if os.environ.get("REPRO_KERNELS", "1") == "0":
+        return None, "switched off by REPRO_KERNELS=0"
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return _unavailable("no C++ compiler was found (c++, g++, clang++ or $CXX)")
+    if sys.platform == "win32":
+        return _unavailable("the kernels are built on Linux and macOS only")
+    try:
+        path = _built(compiler)
+        return ctypes.CDLL(str(path)), f"built by {Path(compiler).name} for this processor"
+    except (OSError, subprocess.SubprocessError) as error:
+        return _unavailable(f"{Path(compiler).name} failed: {error}")
+
+
+def _unavailable(reason: str) -> tuple[None, str]:
+    _log.warning("no native kernel: %s; the compiled engine steps eagerly", reason)
+    return None, reason
+
+
+def _built(compiler: str) -> Path:
+    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=60).stdout
+    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, " ".join(FLAGS + WIDE).encode(), _processor()]))
+    target = user_cache() / "kernels" / f"perceptron-{key.hexdigest()[:16]}.so"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, suffix=".so")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        _compile(compiler, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _compile(compiler: str, target: Path) -> None:
+    for flags in (FLAGS + WIDE, FLAGS, tuple(flag for flag in FLAGS if flag != "-march=native")):
+        done = subprocess.run(
+            [compiler, *flags, "-o", str(target), str(SOURCE)], capture_output=True, text=True, timeout=600, check=False
+        )
+        if done.returncode == 0:
+            return
+    raise OSError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit code {done.returncode}")
+
+
+def _processor() -> bytes:
+    """What -march=native depends on: the same cache folder may be mounted on other machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_bytes().splitlines() if info.exists() else []
+    flags = next((line for line in lines if line.startswith((b"flags", b"Features"))), b"")
+    model = next((line for line in lines if line.startswith(b"model name")), b"")
+    return b"".join([platform.machine().encode(), model, flags])

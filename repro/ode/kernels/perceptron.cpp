@@ -1,0 +1,520 @@
+// Explicit Runge-Kutta steps of a perceptron field with tangents, and their vector-Jacobian products.
+//
+// The field is f(t, y) = z_L with z_l = W_l(t) h_{l-1} + b_l(t), h_0 = y, h_l = act(z_l); a layer's map depends on the
+// time through an optional gate and shift, W(t) = gate(t) * W, b(t) = gate(t) * b + t * shift, where
+// gate(t) = sigmoid(t gate_w + gate_b). Tangents follow by u_l = W_l v_{l-1}, v_l = act'(z_l) * u_l, from v_0 = probe;
+// the state's last column, where there are probes, integrates scale * sum_p probe_p . u_L,p.
+//
+// Rows are independent of one another: a block of them goes through all stages of a step while it is in the cache, the
+// values and tangents of a layer as one matrix product. The caller may split the rows over threads.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#ifdef __AVX512F__
+constexpr int VECTOR_BYTES = 64, COLUMN_VECTORS = 4;
+#else
+constexpr int VECTOR_BYTES = 32, COLUMN_VECTORS = 2;
+#endif
+#define UNROLL _Pragma("GCC unroll 8")  // else the sums of a tile are kept in memory
+constexpr int TILE_ROWS = 6;
+constexpr int MAX_STAGES = 8;
+#ifndef CACHE_BYTES
+constexpr int64_t CACHE_BYTES = 600 << 10;
+#endif
+
+template <class T>
+struct Layer {
+  const T *weight, *bias, *gate_weight, *gate_bias, *shift;  // gate and shift may be null
+  T *grad_weight, *grad_bias, *grad_gate_weight, *grad_gate_bias, *grad_shift;
+  int64_t n_in, n_out, stride;  // stride: of weight's rows
+};
+
+template <class T>
+struct Problem {
+  const Layer<T>* layers;
+  const T* noise;  // [probes rows dim]
+  int64_t n_layers, dim, n_probes, rows, softplus;
+  T scale;
+};
+
+// Stages with their times. given: the first stage's value is an input.
+template <class T>
+struct Step {
+  int64_t n_stages, given;
+  T dt, rtol, atol;
+  T time[MAX_STAGES], beta[MAX_STAGES][MAX_STAGES], weights[MAX_STAGES], error[MAX_STAGES], mid[MAX_STAGES];
+};
+
+template <class T>
+using Vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias)) = T;
+
+template <class T>
+constexpr int LANES = VECTOR_BYTES / sizeof(T);
+
+template <class T>
+static int64_t padded(int64_t n) {
+  return (n + LANES<T> - 1) / LANES<T> * LANES<T>;
+}
+
+// ---- matrix products: C[i][j] (+)= sum_p A(i, p) B[p][j], with A(i, p) at a[i * ai + p * ap] ----
+
+template <class T, int M, int N>
+static void tile(const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t depth, bool add) {
+  Vec<T> sum[M][N];
+  UNROLL
+  for (int i = 0; i < M; ++i)
+    UNROLL
+    for (int j = 0; j < N; ++j) sum[i][j] = add ? *(const Vec<T>*)(c + i * ldc + j * LANES<T>) : Vec<T>{};
+  for (int64_t p = 0; p < depth; ++p) {
+    Vec<T> row[N];
+    UNROLL
+    for (int j = 0; j < N; ++j) row[j] = *(const Vec<T>*)(b + p * ldb + j * LANES<T>);
+    UNROLL
+    for (int i = 0; i < M; ++i) {
+      const T value = a[i * ai + p * ap];
+      UNROLL
+      for (int j = 0; j < N; ++j) sum[i][j] += value * row[j];
+    }
+  }
+  UNROLL
+  for (int i = 0; i < M; ++i)
+    UNROLL
+    for (int j = 0; j < N; ++j) *(Vec<T>*)(c + i * ldc + j * LANES<T>) = sum[i][j];
+}
+
+template <class T, int M, int N>
+static void tile_rows(int64_t m, const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb, T* c, int64_t ldc,
+                      int64_t depth, bool add) {
+  if (m == M)
+    tile<T, M, N>(a, ai, ap, b, ldb, c, ldc, depth, add);
+  else if constexpr (M > 1)
+    tile_rows<T, M - 1, N>(m, a, ai, ap, b, ldb, c, ldc, depth, add);
+}
+
+template <class T, int N>
+static void panel(int64_t vectors, int64_t m, const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb, T* c,
+                  int64_t ldc, int64_t depth, bool add) {
+  if (vectors == N) {
+    for (int64_t i = 0; i < m; i += TILE_ROWS)
+      tile_rows<T, TILE_ROWS, N>(std::min<int64_t>(TILE_ROWS, m - i), a + i * ai, ai, ap, b, ldb, c + i * ldc, ldc,
+                                 depth, add);
+  } else if constexpr (N > 1) {
+    panel<T, N - 1>(vectors, m, a, ai, ap, b, ldb, c, ldc, depth, add);
+  }
+}
+
+// Columns of B and C are padded to whole vectors.
+template <class T>
+static void multiply(int64_t m, int64_t n, int64_t depth, const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb,
+                     T* c, int64_t ldc, bool add) {
+  for (int64_t j = 0; j < padded<T>(n); j += COLUMN_VECTORS * LANES<T>) {
+    const int64_t vectors = std::min<int64_t>(COLUMN_VECTORS, (padded<T>(n) - j) / LANES<T>);
+    panel<T, COLUMN_VECTORS>(vectors, m, a, ai, ap, b + j, ldb, c + j, ldc, depth, add);
+  }
+}
+
+// ---- activations; float32 without branches, so that the loops below become vector code ----
+
+static inline float exp_(float x) {
+  x = std::min(std::max(x, -87.0f), 88.0f);
+  const float n = std::nearbyint(x * 1.44269504088896341f);
+  float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return p * power;
+}
+static inline float tanh_(float x) {
+  // x P(x^2) / Q(x^2), the minimax coefficients that Eigen has for float32; beyond the clamp tanh is 1 to rounding
+  const float c = std::min(std::max(x, -7.90531110763549805f), 7.90531110763549805f), z = c * c;
+  float p = -2.76076847742355e-16f;
+  p = p * z + 2.00018790482477e-13f;
+  p = p * z - 8.60467152213735e-11f;
+  p = p * z + 5.12229709037114e-08f;
+  p = p * z + 1.48572235717979e-05f;
+  p = p * z + 6.37261928875436e-04f;
+  p = p * z + 4.89352455891786e-03f;
+  float q = 1.19825839466702e-06f;
+  q = q * z + 1.18534705686654e-04f;
+  q = q * z + 2.26843463243900e-03f;
+  q = q * z + 4.89352518554385e-03f;
+  return std::fabs(x) < 4e-4f ? x : c * p / q;
+}
+static inline float log1p_(float x) {  // for x in [0, 1]
+  // log(1 + x) = 2 atanh(x / (2 + x)); its argument is at most 1/3
+  const float s = x / (2.0f + x), z = s * s;
+  float p = 2.0f / 13.0f;
+  p = p * z + 2.0f / 11.0f;
+  p = p * z + 2.0f / 9.0f;
+  p = p * z + 2.0f / 7.0f;
+  p = p * z + 2.0f / 5.0f;
+  p = p * z + 2.0f / 3.0f;
+  return s * (p * z + 2.0f);
+}
+static inline double exp_(double x) { return std::exp(x); }
+static inline double tanh_(double x) { return std::tanh(x); }
+static inline double log1p_(double x) { return std::log1p(x); }
+
+template <class T>
+static inline T sigmoid_(T x) {
+  return T(1) / (T(1) + exp_(-x));
+}
+template <class T>
+static inline T softplus_(T x) {  // torch's is x itself above 20
+  return x > T(20) ? x : std::max(x, T(0)) + log1p_(exp_(-std::fabs(x)));
+}
+
+// Numbers that whoever takes them writes first: no time goes into zeros.
+template <class T>
+struct Buffer {
+  std::unique_ptr<T[]> data_;
+  explicit Buffer(int64_t n) : data_(new T[n]) {}
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+};
+
+// ---- the layers ----
+
+// The weights as matrix products read them, [in][out padded] and [out][in padded], without their gates: a gate scales
+// the product's columns, so that all stages share the weights and the cache holds them once.
+template <class T>
+struct Weights {
+  std::vector<Buffer<T>> forward, backward;
+
+  Weights(const Problem<T>& problem, bool both) {
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      const Layer<T>& layer = problem.layers[l];
+      const int64_t n_in = layer.n_in, n_out = layer.n_out, ld_out = padded<T>(n_out), ld_in = padded<T>(n_in);
+      T* f = forward.emplace_back(n_in * ld_out).data();
+      for (int64_t i = 0; i < n_in; ++i) {
+        for (int64_t o = 0; o < n_out; ++o) f[i * ld_out + o] = layer.weight[o * layer.stride + i];
+        std::fill(f + i * ld_out + n_out, f + (i + 1) * ld_out, T(0));
+      }
+      T* w = backward.emplace_back(both ? n_out * ld_in : 0).data();
+      for (int64_t o = 0; both && o < n_out; ++o) {
+        std::copy_n(layer.weight + o * layer.stride, n_in, w + o * ld_in);
+        std::fill(w + o * ld_in + n_in, w + (o + 1) * ld_in, T(0));
+      }
+    }
+  }
+};
+
+// What depends on the time of one stage: gate and bias, and their gradients, summed over rows.
+template <class T>
+struct Columns {
+  std::vector<std::vector<T>> gate, bias, grad_gate, grad_bias;
+
+  Columns(const Problem<T>& problem, T time) {
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      const Layer<T>& layer = problem.layers[l];
+      std::vector<T> g(padded<T>(layer.n_out), T(1)), b(g.size());
+      for (int64_t o = 0; o < layer.n_out; ++o) {
+        if (layer.gate_weight) g[o] = sigmoid_(layer.gate_weight[o] * time + layer.gate_bias[o]);
+        b[o] = layer.bias[o] * g[o] + (layer.shift ? layer.shift[o] * time : T(0));
+      }
+      grad_gate.emplace_back(g.size());
+      grad_bias.emplace_back(g.size());
+      gate.push_back(std::move(g));
+      bias.push_back(std::move(b));
+    }
+  }
+
+  // Add the gradients to the parameters'.
+  void fold(const Problem<T>& problem, T time) const {
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      const Layer<T>& layer = problem.layers[l];
+      for (int64_t o = 0; o < layer.n_out; ++o) {
+        const T g = gate[l][o], by_bias = grad_bias[l][o];
+        layer.grad_bias[o] += g * by_bias;
+        if (layer.shift) layer.grad_shift[o] += time * by_bias;
+        if (!layer.gate_weight) continue;
+        const T slope = (grad_gate[l][o] + by_bias * layer.bias[o]) * g * (T(1) - g);
+        layer.grad_gate_weight[o] += slope * time;
+        layer.grad_gate_bias[o] += slope;
+      }
+    }
+  }
+};
+
+// ---- one evaluation of the field on a block of rows ----
+
+// For each layer: `in`, what it multiplies (values, then tangents, each [rows][padded]); `out`, its product before gate
+// and bias; `slope`, act' at its values.
+template <class T>
+struct Activations {
+  std::vector<Buffer<T>> in, out, slope;
+
+  Activations(const Problem<T>& problem, int64_t rows) {
+    const int64_t stacked = rows * (1 + problem.n_probes);
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      in.emplace_back(stacked * padded<T>(problem.layers[l].n_in));
+      out.emplace_back(stacked * padded<T>(problem.layers[l].n_out));
+      slope.emplace_back(rows * padded<T>(problem.layers[l].n_out));
+    }
+  }
+};
+
+template <class T, bool SOFTPLUS>
+static void activate(int64_t rows, int64_t probes, int64_t ld, const T* gate, const T* bias, const T* out, T* slope,
+                     T* next) {
+  for (int64_t r = 0; r < rows * ld; r += ld)
+    for (int64_t i = 0; i < ld; ++i) {
+      const T x = out[r + i] * gate[i] + bias[i];
+      const T value = SOFTPLUS ? softplus_(x) : tanh_(x);
+      next[r + i] = value;
+      slope[r + i] = SOFTPLUS ? sigmoid_(x) : T(1) - value * value;
+    }
+  for (int64_t p = 1; p <= probes; ++p)
+    for (int64_t r = 0; r < rows * ld; r += ld)
+      for (int64_t i = 0; i < ld; ++i)
+        next[p * rows * ld + r + i] = slope[r + i] * gate[i] * out[p * rows * ld + r + i];
+}
+
+template <class T>
+static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const Columns<T>& columns, int64_t first,
+                     int64_t rows, const T* y, T* dy, Activations<T>& kept) {
+  const int64_t dim = problem.dim, probes = problem.n_probes, width = dim + (probes > 0);
+  const int64_t stacked = rows * (1 + probes), last = problem.n_layers - 1, ld0 = padded<T>(dim);
+  T* in = kept.in[0].data();
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(y + r * width, dim, in + r * ld0);
+  for (int64_t p = 0; p < probes; ++p)
+    for (int64_t r = 0; r < rows; ++r)
+      std::copy_n(problem.noise + (p * problem.rows + first + r) * dim, dim, in + ((1 + p) * rows + r) * ld0);
+  for (int64_t l = 0; l <= last; ++l) {
+    const Layer<T>& layer = problem.layers[l];
+    const int64_t ld = padded<T>(layer.n_out);
+    multiply<T>(stacked, layer.n_out, layer.n_in, kept.in[l].data(), padded<T>(layer.n_in), 1,
+                weights.forward[l].data(), ld, kept.out[l].data(), ld, false);
+    if (l == last) break;
+    auto* act = problem.softplus ? activate<T, true> : activate<T, false>;
+    act(rows, probes, ld, columns.gate[l].data(), columns.bias[l].data(), kept.out[l].data(), kept.slope[l].data(),
+        kept.in[l + 1].data());
+  }
+  const T *out = kept.out[last].data(), *gate = columns.gate[last].data(), *bias = columns.bias[last].data();
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < dim; ++i) dy[r * width + i] = out[r * ld0 + i] * gate[i] + bias[i];
+    if (!probes) continue;
+    T trace = 0;
+    for (int64_t p = 1; p <= probes; ++p)
+      for (int64_t i = 0; i < dim; ++i)
+        trace += in[(p * rows + r) * ld0 + i] * gate[i] * out[(p * rows + r) * ld0 + i];
+    dy[r * width + dim] = problem.scale * trace;
+  }
+}
+
+// Sum the gradients of gate and bias over rows, and go through the gate: g becomes the product's cotangent.
+template <class T>
+static void pull_columns(int64_t rows, int64_t stacked, int64_t ld, const T* gate, const T* out, T* grad_gate,
+                         T* grad_bias, T* g) {
+  for (int64_t r = 0; r < stacked * ld; r += ld)
+    for (int64_t i = 0; i < ld; ++i) {
+      grad_gate[i] += g[r + i] * out[r + i];
+      if (r < rows * ld) grad_bias[i] += g[r + i];
+      g[r + i] *= gate[i];
+    }
+}
+
+// Replace the cotangents g of what an activation gives (values, tangents) by those of what it takes.
+template <class T, bool SOFTPLUS>
+static void pull_activation(int64_t rows, int64_t probes, int64_t ld, const T* gate, const T* slope, const T* out,
+                            const T* value, T* g) {
+  for (int64_t r = 0; r < rows * ld; r += ld)
+    for (int64_t i = 0; i < ld; ++i) {
+      const T s = slope[r + i];
+      T by_slope = 0;
+      for (int64_t p = 1; p <= probes; ++p) {
+        T& tangent = g[p * rows * ld + r + i];
+        by_slope += tangent * gate[i] * out[p * rows * ld + r + i];
+        tangent *= s;
+      }
+      const T curvature = SOFTPLUS ? s * (T(1) - s) : T(-2) * value[r + i] * s;
+      g[r + i] = g[r + i] * s + by_slope * curvature;
+    }
+}
+
+// Add the cotangent of y to gy, and the parameters', for the cotangent g of dy.
+template <class T>
+static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T>& columns, int64_t rows, const T* g,
+                 T* gy, const Activations<T>& kept, std::vector<Buffer<T>>& grads, Buffer<T>& above, Buffer<T>& below) {
+  const int64_t dim = problem.dim, probes = problem.n_probes, width = dim + (probes > 0);
+  const int64_t stacked = rows * (1 + probes), last = problem.n_layers - 1, ld0 = padded<T>(dim);
+  T* start = above.data();
+  std::fill_n(start, stacked * ld0, T(0));
+  for (int64_t r = 0; r < rows; ++r) {
+    std::copy_n(g + r * width, dim, start + r * ld0);
+    for (int64_t p = 1; p <= probes; ++p)
+      for (int64_t i = 0; i < dim; ++i)
+        start[(p * rows + r) * ld0 + i] = g[r * width + dim] * problem.scale * kept.in[0].data()[(p * rows + r) * ld0 + i];
+  }
+  for (int64_t l = last; l >= 0; --l) {
+    const Layer<T>& layer = problem.layers[l];
+    const int64_t ld_out = padded<T>(layer.n_out), ld_in = padded<T>(layer.n_in);
+    pull_columns(rows, stacked, ld_out, columns.gate[l].data(), kept.out[l].data(), columns.grad_gate[l].data(),
+                 columns.grad_bias[l].data(), above.data());
+    multiply<T>(layer.n_out, layer.n_in, stacked, above.data(), 1, ld_out, kept.in[l].data(), ld_in, grads[l].data(),
+                ld_in, true);
+    // nobody asks for the cotangents of the probes
+    multiply<T>(l ? stacked : rows, layer.n_in, layer.n_out, above.data(), ld_out, 1, weights.backward[l].data(), ld_in,
+                below.data(), ld_in, false);
+    if (l) {
+      auto* back = problem.softplus ? pull_activation<T, true> : pull_activation<T, false>;
+      back(rows, probes, ld_in, columns.gate[l - 1].data(), kept.slope[l - 1].data(), kept.out[l - 1].data(),
+           kept.in[l].data(), below.data());
+    }
+    std::swap(above, below);
+  }
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < dim; ++i) gy[r * width + i] += above.data()[r * ld0 + i];
+}
+
+// ---- steps ----
+
+template <class T>
+static int64_t widest(const Problem<T>& problem) {
+  int64_t n = padded<T>(problem.dim);
+  for (int64_t l = 0; l < problem.n_layers; ++l) n = std::max(n, padded<T>(problem.layers[l].n_out));
+  return n;
+}
+
+// Rows of a block: equal blocks, small enough for the second-level cache.
+template <class T>
+static int64_t block_rows(const Problem<T>& problem, int64_t kept_stages, int64_t all) {
+  int64_t numbers = 0;
+  for (int64_t l = 0; l < problem.n_layers; ++l)
+    numbers += (padded<T>(problem.layers[l].n_in) + padded<T>(problem.layers[l].n_out)) * (1 + problem.n_probes) +
+               padded<T>(problem.layers[l].n_out);
+  const int64_t bytes = numbers * kept_stages * sizeof(T);
+  const int64_t most = std::clamp<int64_t>(CACHE_BYTES / bytes, 2 * TILE_ROWS, 16 * TILE_ROWS);
+  const int64_t blocks = (all + most - 1) / most;
+  return (all + blocks - 1) / blocks;
+}
+
+template <class T>
+static void combine(int64_t n, const T* y, T dt, const T* weights, int64_t n_stages, const T* const* k, T* out) {
+  if (y) std::copy_n(y, n, out);
+  else std::fill_n(out, n, T(0));
+  for (int64_t j = 0; j < n_stages; ++j) {
+    const T w = dt * weights[j];
+    if (w != T(0))
+      for (int64_t i = 0; i < n; ++i) out[i] += w * k[j][i];
+  }
+}
+
+template <class T>
+static std::vector<Columns<T>> columns_of(const Problem<T>& problem, const Step<T>& step) {
+  std::vector<Columns<T>> columns;
+  for (int64_t s = 0; s < step.n_stages; ++s) columns.emplace_back(problem, step.time[s]);
+  return columns;
+}
+
+template <class T>
+static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* y, const T* f,
+                    T* y_end, T* f_end, T* y_mid, T* error) {
+  const int64_t width = problem.dim + (problem.n_probes > 0), size = block_rows(problem, 1, end - begin);
+  const Weights<T> weights(problem, false);
+  const std::vector<Columns<T>> at_stage = columns_of(problem, step);
+  std::vector<std::vector<T>> stages(step.n_stages, std::vector<T>(size * width));
+  std::vector<T> at(size * width);
+  Activations<T> kept(problem, size);
+  for (int64_t first = begin; first < end; first += size) {
+    const int64_t rows = std::min(size, end - first), n = rows * width, offset = first * width;
+    const T* k[MAX_STAGES];
+    for (int64_t s = 0; s < step.n_stages; ++s) {
+      k[s] = stages[s].data();
+      if (s == 0 && step.given) {
+        k[0] = f + offset;
+        continue;
+      }
+      combine(n, y + offset, step.dt, step.beta[s], s, k, at.data());
+      evaluate(problem, weights, at_stage[s], first, rows, at.data(), stages[s].data(), kept);
+    }
+    combine(n, y + offset, step.dt, step.weights, step.n_stages, k, y_end + offset);
+    std::copy_n(k[step.n_stages - 1], n, f_end + offset);
+    if (y_mid) combine(n, y + offset, step.dt, step.mid, step.n_stages, k, y_mid + offset);
+    if (!error) continue;
+    combine(n, static_cast<const T*>(nullptr), step.dt, step.error, step.n_stages, k, error + offset);
+    for (int64_t i = offset; i < offset + n; ++i)
+      error[i] /= step.atol + step.rtol * std::max(std::fabs(y[i]), std::fabs(y_end[i]));
+  }
+}
+
+// Cotangents of the step's end, of its middle, of its first and last stage (those but the first may be null) to that of
+// its start; the parameters' go to the layers.
+template <class T>
+static void backward(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* y,
+                     const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy) {
+  const int64_t width = problem.dim + (problem.n_probes > 0), stages = step.n_stages;
+  const int64_t size = block_rows(problem, stages, end - begin), n_all = size * width;
+  const Weights<T> weights(problem, true);
+  std::vector<Columns<T>> at_stage = columns_of(problem, step);
+  std::vector<Buffer<T>> grads;
+  for (int64_t l = 0; l < problem.n_layers; ++l) {
+    const int64_t n = problem.layers[l].n_out * padded<T>(problem.layers[l].n_in);
+    std::fill_n(grads.emplace_back(n).data(), n, T(0));
+  }
+  std::vector<Activations<T>> kept;
+  for (int64_t s = 0; s < stages; ++s) kept.emplace_back(problem, size);
+  std::vector<std::vector<T>> k_(stages, std::vector<T>(n_all)), gk(stages, std::vector<T>(n_all));
+  std::vector<T> at(n_all), g_at(n_all);
+  const int64_t n_stacked = size * (1 + problem.n_probes) * widest(problem);
+  Buffer<T> above(n_stacked), below(n_stacked);
+  for (int64_t first = begin; first < end; first += size) {
+    const int64_t rows = std::min(size, end - first), n = rows * width, offset = first * width;
+    const T* k[MAX_STAGES];
+    for (int64_t s = 0; s < stages; ++s) {
+      k[s] = k_[s].data();
+      combine(n, y + offset, step.dt, step.beta[s], s, k, at.data());
+      evaluate(problem, weights, at_stage[s], first, rows, at.data(), k_[s].data(), kept[s]);
+    }
+    for (int64_t i = 0; i < n; ++i) gy[offset + i] = g_end[offset + i] + (g_mid ? g_mid[offset + i] : T(0));
+    for (int64_t s = 0; s < stages; ++s)
+      for (int64_t i = 0; i < n; ++i) {
+        gk[s][i] = step.dt * step.weights[s] * g_end[offset + i];
+        if (g_mid) gk[s][i] += step.dt * step.mid[s] * g_mid[offset + i];
+        if (s == 0 && g_first) gk[s][i] += g_first[offset + i];
+        if (s == stages - 1 && g_last) gk[s][i] += g_last[offset + i];
+      }
+    for (int64_t s = stages - 1; s >= 0; --s) {
+      std::fill_n(g_at.begin(), n, T(0));
+      pull(problem, weights, at_stage[s], rows, gk[s].data(), g_at.data(), kept[s], grads, above, below);
+      for (int64_t c = 0; c < n; ++c) {
+        // the integrated trace does not enter the field
+        gy[offset + c] += g_at[c];
+        for (int64_t j = 0; j < s; ++j) gk[j][c] += step.dt * step.beta[s][j] * g_at[c];
+      }
+    }
+  }
+  for (int64_t s = 0; s < stages; ++s) at_stage[s].fold(problem, step.time[s]);
+  for (int64_t l = 0; l < problem.n_layers; ++l) {
+    const Layer<T>& layer = problem.layers[l];
+    for (int64_t o = 0; o < layer.n_out; ++o)
+      for (int64_t i = 0; i < layer.n_in; ++i)
+        layer.grad_weight[o * layer.n_in + i] += grads[l].data()[o * padded<T>(layer.n_in) + i];
+  }
+}
+
+extern "C" {
+#define EXPORT(T, NAME)                                                                                               \
+  void forward_##NAME(const Problem<T>* problem, const Step<T>* step, int64_t begin, int64_t end, const T* y,         \
+                      const T* f, T* y_end, T* f_end, T* y_mid, T* error) {                                           \
+    forward(*problem, *step, begin, end, y, f, y_end, f_end, y_mid, error);                                           \
+  }                                                                                                                   \
+  void backward_##NAME(const Problem<T>* problem, const Step<T>* step, int64_t begin, int64_t end, const T* y,        \
+                       const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy) {                    \
+    backward(*problem, *step, begin, end, y, g_end, g_mid, g_first, g_last, gy);                                      \
+  }
+EXPORT(float, float32)
+EXPORT(double, float64)
+}

@@ -1,0 +1,270 @@
+"""Runge-Kutta steps of perceptron fields by the native kernel: one call a step, one call for its gradient."""
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from repro.ode.kernels.build import library
+from repro.ode.kernels.protocol import Cotangents, StageTimes, StepResult
+from repro.ode.tableau import Tableau
+
+MAX_STAGES = 8
+ROWS_PER_THREAD = 256
+"""Fewer are not worth waking another thread."""
+ACTIVATIONS = ("tanh", "softplus")
+
+
+class AffineLayer(NamedTuple):
+    """A layer x ↦ W(t) x + b(t) with W(t) = g(t) W, b(t) = g(t) b + t s, g(t) = sigmoid(t g₁ + g₀).
+
+    Attributes:
+        weight: W [out in].
+        bias: b [out].
+        gate_weight: g₁ [out]; None for g = 1.
+        gate_bias: g₀ [out]; None with `gate_weight`.
+        shift: s [out]; None for 0.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    gate_weight: Tensor | None = None
+    gate_bias: Tensor | None = None
+    shift: Tensor | None = None
+
+
+class PerceptronKernel:
+    """Steps of dy/dt = f(t, y), or of (y, ∫ trace) with d/dt = (f, scale · Σ_p probe_pᵀ (∂f/∂y) probe_p).
+
+    Args:
+        layers: Affine layers; the activation stands between them.
+        activation: One of `ACTIVATIONS`.
+        probes: Tangents [probe batch dim]; None leaves the trace out.
+        scale: Of the sum over probes.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[AffineLayer],
+        activation: str,
+        probes: Float[Tensor, "probe batch dim"] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        self._layers, self._softplus = layers, ACTIVATIONS.index(activation) == 1
+        self._probes = None if probes is None else probes.detach().contiguous()
+        self._dim, self._scale = layers[0].weight.shape[1], scale
+        self._native = _native(layers[0].weight.dtype)
+        self._held = [_held(layer) for layer in layers]
+        self._grads: list[list[list[Tensor | None]]] = []
+        self._steps: dict[tuple[Tableau, int, bool], Any] = {}
+
+    @staticmethod
+    def why_not(layers: Sequence[AffineLayer], activation: str, y: Tensor, probes: Tensor | None = None) -> str | None:
+        """Why the kernel can't take steps of this field from y [batch columns]; None if it can."""
+        like = layers[0].weight
+        if y.ndim != 2 or y.shape[1] != like.shape[1] + (probes is not None) or y.dtype != like.dtype:
+            return f"it takes {like.dtype} states of {like.shape[1]} numbers a row, not {y.dtype} {tuple(y.shape)}"
+        if like.device.type != "cpu":
+            return f"it runs on the CPU, the field is on {like.device}"
+        if like.dtype not in _TYPES:
+            return f"it computes in float32 and float64, not in {like.dtype}"
+        if activation not in ACTIVATIONS:
+            return f"it knows the activations {', '.join(ACTIVATIONS)}, not {activation}"
+        if probes is not None and probes.requires_grad:
+            return "it gives no gradient for the probes"
+        built, reason = library()
+        return reason if built is None else None
+
+    def step(
+        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+    ) -> StepResult:
+        """Take a step from y [batch columns]; see `StepKernel`."""
+        y, adaptive = y.contiguous(), tolerances is not None
+        step = self._step(tableau, at, len(tableau.alpha), given=f is not None)
+        if tolerances is not None:
+            step.rtol, step.atol = tolerances
+        f = None if f is None else f.contiguous()
+        out = y.new_empty(4 if adaptive else 2, *y.shape)
+        mid, error = (out[2], out[3]) if adaptive else (None, None)
+        self._call(self._native.forward, step, len(y), [y, f, out[0], out[1], mid, error], 0)
+        return StepResult(out[0], out[1], mid, error)
+
+    def evaluate(self, t: float, y: Tensor) -> Tensor:
+        """The field at one time, as the only stage of a step."""
+        return self.step(_EVALUATION, StageTimes(t, 0.0, t), y, None, None).last
+
+    def pull(self, tableau: Tableau, at: StageTimes, n_stages: int, y: Tensor, cotangents: Cotangents) -> Tensor:
+        """Replay the step's first stages and pull cotangents back; see `StepKernel`."""
+        step = self._step(tableau, at, n_stages, given=False)
+        gy = torch.empty_like(y)
+        given = [None if g is None else g.contiguous() for g in cotangents]
+        self._call(self._native.backward, step, len(y), [y, *given, gy], 1)
+        return gy
+
+    def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        """Sum over threads, and through the views by which layers hold parameters."""
+        outputs, grads = [], []
+        for layer, *threads in zip(self._layers, *self._grads, strict=True):
+            for tensor, *parts in zip(layer, *threads, strict=True):
+                if tensor is not None and tensor.requires_grad:
+                    outputs.append(tensor)
+                    grads.append(functools.reduce(torch.add, parts).view_as(tensor))
+        if not outputs:
+            return (None,) * len(parameters)
+        return torch.autograd.grad(outputs, parameters, grads, allow_unused=True)
+
+    def evaluate_and_pull(self, t: float, y: Tensor, cotangent: Tensor) -> Tensor:
+        """Pull a cotangent back through one evaluation of the field."""
+        zero = torch.zeros_like(y)
+        return self.pull(_EVALUATION, StageTimes(t, 0.0, t), 1, y, Cotangents(zero, None, None, cotangent))
+
+    def _step(self, tableau: Tableau, at: StageTimes, n_stages: int, *, given: bool) -> Any:  # noqa: ANN401
+        key = (tableau, n_stages, given)
+        step = self._steps.get(key)
+        if step is None:
+            step = self._steps[key] = self._native.step(tableau, n_stages, given)
+        step.dt = at.size
+        step.time[:n_stages] = at.of(tableau)[:n_stages]
+        return step
+
+    def _call(
+        self,
+        function: Callable[..., None],
+        step: Any,  # noqa: ANN401
+        rows: int,
+        tensors: list[Tensor | None],
+        grads: int,
+    ) -> None:
+        pointers = [None if x is None else x.data_ptr() for x in tensors]
+        threads = max(1, min(torch.get_num_threads(), rows * (1 + self._n_probes) // ROWS_PER_THREAD))
+        while len(self._grads) < (threads if grads else 1):
+            self._grads.append([[None if x is None else torch.zeros_like(x) for x in held] for held in self._held])
+        bounds = [rows * i // threads for i in range(threads + 1)]
+        jobs = [
+            functools.partial(
+                function, self._problem(i if grads else 0, rows), step, bounds[i], bounds[i + 1], *pointers
+            )
+            for i in range(threads)
+        ]
+        if threads == 1:
+            jobs[0]()
+        else:
+            list(_pool(threads).map(lambda job: job(), jobs))
+
+    @property
+    def _n_probes(self) -> int:
+        return 0 if self._probes is None else len(self._probes)
+
+    def _problem(self, thread: int, rows: int) -> Any:  # noqa: ANN401
+        key = (thread, rows)
+        if key not in self._problems:
+            self._problems[key] = self._native.problem(
+                self._held, self._grads[thread], self._probes, self._dim, rows, self._softplus, self._scale
+            )
+        return self._problems[key]
+
+    @functools.cached_property
+    def _problems(self) -> dict[tuple[int, int], Any]:
+        return {}
+
+
+_EVALUATION = Tableau((0.0,), ((),), (0.0,))
+"""A step of no size whose only stage is the field's value."""
+
+
+def _held(layer: AffineLayer) -> tuple[Tensor | None, ...]:
+    """The layer's numbers as the kernel reads them: rows of the weight may lie apart, vectors may not."""
+    weight, *vectors = (None if x is None else x.detach() for x in layer)
+    assert weight is not None
+    weight = weight if weight.stride(1) == 1 else weight.contiguous()
+    return weight, *(None if x is None else x.contiguous() for x in vectors)
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="kernel")
+
+
+class _Native:
+    """The kernel's functions and structures for one dtype."""
+
+    def __init__(self, scalar: Any, name: str) -> None:  # noqa: ANN401
+        built, reason = library()
+        if built is None:
+            raise RuntimeError(f"there is no native kernel: {reason}")
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+
+        class Layer(ctypes.Structure):
+            _fields_ = [
+                *[(f"pointer{i}", pointer) for i in range(10)],
+                *[(n, size) for n in ("n_in", "n_out", "stride")],
+            ]
+
+        class Problem(ctypes.Structure):
+            _fields_ = [
+                ("layers", ctypes.POINTER(Layer)),
+                ("noise", pointer),
+                *[(n, size) for n in ("n_layers", "dim", "n_probes", "rows", "softplus")],
+                ("scale", scalar),
+            ]
+
+        stages = scalar * MAX_STAGES
+
+        class Step(ctypes.Structure):
+            _fields_ = [
+                *[(n, size) for n in ("n_stages", "given")],
+                *[(n, scalar) for n in ("dt", "rtol", "atol")],
+                ("time", stages),
+                ("beta", stages * MAX_STAGES),
+                *[(n, stages) for n in ("weights", "error", "mid")],
+            ]
+
+        self._layer, self._problem, self._step, self._scalar = Layer, Problem, Step, scalar
+        self.forward, self.backward = getattr(built, f"forward_{name}"), getattr(built, f"backward_{name}")
+        for function, pointers in ((self.forward, 6), (self.backward, 6)):
+            function.restype = None
+            function.argtypes = [ctypes.POINTER(Problem), ctypes.POINTER(Step), size, size, *[pointer] * pointers]
+
+    def problem(
+        self,
+        layers: Sequence[Sequence[Tensor | None]],
+        grads: Sequence[Sequence[Tensor | None]],
+        probes: Tensor | None,
+        dim: int,
+        rows: int,
+        softplus: bool,
+        scale: float,
+    ) -> Any:  # noqa: ANN401
+        """Describe the field; the tensors must outlive the description."""
+        entries = []
+        for held, into in zip(layers, grads, strict=True):
+            weight = held[0]
+            assert weight is not None
+            pointers = [None if x is None else x.data_ptr() for x in (*held, *into)]
+            entries.append(self._layer(*pointers, weight.shape[1], weight.shape[0], weight.stride(0)))
+        array = (self._layer * len(entries))(*entries)
+        noise = None if probes is None else probes.data_ptr()
+        n_probes = 0 if probes is None else len(probes)
+        return self._problem(array, noise, len(entries), dim, n_probes, rows, int(softplus), scale)
+
+    def step(self, tableau: Tableau, n_stages: int, given: bool) -> Any:  # noqa: ANN401
+        """Describe a method's first `n_stages` stages; time and size are filled in by the caller."""
+        step = self._step(n_stages=n_stages, given=int(given))
+        for stage, row in enumerate(tableau.beta[:n_stages]):
+            step.beta[stage][: len(row)] = row
+        for name in ("weights", "error", "mid"):
+            getattr(step, name)[:n_stages] = (getattr(tableau, name) or (0.0,) * n_stages)[:n_stages]
+        return step
+
+
+_TYPES = {torch.float32: (ctypes.c_float, "float32"), torch.float64: (ctypes.c_double, "float64")}
+
+
+@functools.cache
+def _native(dtype: torch.dtype) -> _Native:
+    return _Native(*_TYPES[dtype])

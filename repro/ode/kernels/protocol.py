@@ -1,0 +1,73 @@
+"""What the compiled engine asks of whoever takes its steps."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from repro.ode.tableau import Tableau
+
+
+class StageTimes(NamedTuple):
+    """Where a step lies in time, as Python numbers.
+
+    Attributes:
+        start: t_n.
+        size: dt_n, negative where time decreases.
+        end: t_n + dt_n; given, so that rounding is the solver's.
+    """
+
+    start: float
+    size: float
+    end: float
+
+    def of(self, tableau: Tableau) -> list[float]:
+        """Times of the stages."""
+        return [self.end if alpha == 1 else self.start + alpha * self.size for alpha in tableau.alpha]
+
+
+class StepResult(NamedTuple):
+    """A step's results, each in the state's shape.
+
+    Attributes:
+        end: State at the end.
+        last: Value of the last stage: for an FSAL method the field at the end.
+        mid: State at half a step; None where the method has no dense output.
+        error: Error estimate in units of atol + rtol·max(|y|, |end|); None for fixed-step methods.
+    """
+
+    end: Tensor
+    last: Tensor
+    mid: Tensor | None
+    error: Tensor | None
+
+
+class Cotangents(NamedTuple):
+    """Cotangents of a step's end, middle, first and last stage; None is zero."""
+
+    end: Tensor
+    mid: Tensor | None = None
+    first: Tensor | None = None
+    last: Tensor | None = None
+
+
+@runtime_checkable
+class StepKernel(Protocol):
+    """Takes Runge-Kutta steps of one field, and pulls cotangents back through them."""
+
+    def step(
+        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+    ) -> StepResult:
+        """Take a step from y; `f` is the first stage where it is known. `tolerances` are rtol and atol."""
+        ...
+
+    def evaluate(self, t: float, y: Tensor) -> Tensor:
+        """The field at one time."""
+        ...
+
+    def pull(self, tableau: Tableau, at: StageTimes, n_stages: int, y: Tensor, cotangents: Cotangents) -> Tensor:
+        """Replay the step's first `n_stages` stages; return the cotangent of y and add up the parameters'."""
+        ...
+
+    def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        """What `pull` added up, for each of the parameters."""
+        ...

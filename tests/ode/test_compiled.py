@@ -1,0 +1,100 @@
+"""The compiled engine takes torchdiffeq's steps: the same counts, the same values, the same gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from repro.flows import CNF
+from repro.nets.fields import FIELDS
+from repro.ode import PROBLEMS, SOLVERS, MaxNFEExceeded, Solver, compiled, solve
+
+NAMES = [name for name in SOLVERS if SOLVERS[name].engine == "compiled"]
+TIMES = torch.tensor([0.0, 0.3, 0.31, 1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
+@pytest.mark.parametrize("direction", [1, -1])
+def test_same_steps_on_every_problem(name, problem, direction):
+    start, t = problem.y0, problem.t0 + direction * TIMES
+    solver = replace(SOLVERS[name], step_size=0.07) if SOLVERS[name].is_fixed_step else SOLVERS[name]
+    for tolerance in (1e-3, 1e-6, 1e-9):
+        ours = replace(solver, rtol=tolerance, atol=tolerance)
+        found = solve(problem.field, start, t, ours)
+        expected = solve(problem.field, start, t, replace(ours, engine="torchdiffeq"))
+        assert found.stats == expected.stats
+        torch.testing.assert_close(found.y, expected.y, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("first_step", [None, 0.3])
+@pytest.mark.parametrize("gradient", ["adjoint", "adjoint_seminorm", "checkpoint"])
+@pytest.mark.parametrize("layer", FIELDS)
+@pytest.mark.parametrize(("divergence", "probes"), [("closed_form", 1), ("exact", 1), ("hutchinson", 3)])
+def test_a_flow_is_the_same_by_both_engines(gradient, layer, divergence, probes, first_step):
+    x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(probes, 20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = {}
+    for engine in ("torchdiffeq", "compiled"):
+        torch.manual_seed(2)
+        field = FIELDS[layer](2, 16, 3).double()
+        solver = Solver(rtol=1e-6, atol=1e-6, engine=engine, first_step=first_step)
+        flow = CNF(field, 2, 0.8, divergence, solver, gradient, n_probes=probes)
+        value = flow.log_prob(x, noise if divergence == "hutchinson" else None)
+        value.mean().backward()
+        found[engine] = [value.detach(), *[p.grad for p in field.parameters()]]
+        found[engine, "stats"] = flow.stats
+    torch.testing.assert_close(found["compiled"], found["torchdiffeq"], rtol=1e-8, atol=1e-9)
+    assert found["compiled", "stats"] == found["torchdiffeq", "stats"]
+
+
+def test_outputs_inside_steps_carry_their_gradients():
+    field = FIELDS["concatsquash"](2, 16, 2).double()
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(4, 5, 2, dtype=torch.float64)
+    for method in ({"method": "dopri5", "first_step": 0.4}, {"method": "rk4", "step_size": 0.17}):
+        grads = []
+        for engine in ("torchdiffeq", "compiled"):
+            y = solve(field, x, TIMES, Solver(**method, engine=engine), "checkpoint").y
+            grads.append(torch.autograd.grad((weights * y).sum(), [x, *field.parameters()]))
+        torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-11)
+
+
+def test_a_gradient_of_the_times_falls_back_to_autograd():
+    field = FIELDS["concatsquash"](2, 8, 1).double()
+    x = torch.randn(5, 2, dtype=torch.float64)
+    grads = []
+    for engine in ("torchdiffeq", "compiled"):
+        t = TIMES.clone().requires_grad_()
+        y = solve(field, x, t, Solver(engine=engine, first_step=0.2), "checkpoint").y
+        grads.append(torch.autograd.grad(y[-1].sum(), t)[0])
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-12)
+
+
+def test_the_budget_holds_for_whole_native_steps():
+    field = FIELDS["concatsquash"](2, 8, 1)
+    with pytest.raises(MaxNFEExceeded, match="max_nfe = 9") as caught, torch.no_grad():
+        solve(field, torch.ones(4, 2), torch.tensor([0.0, 1.0]), Solver(engine="compiled", max_nfe=9, first_step=0.01))
+    assert caught.value.nfe == 9
+    assert len(caught.value.history) == 1
+
+
+def test_a_field_without_a_kernel_says_so_once(caplog):
+    class Strange:
+        def __call__(self, t, y):
+            return -y
+
+    caplog.set_level("INFO")
+    compiled._SAID.clear()
+    for _ in range(2):
+        solve(Strange(), torch.ones(2), torch.tensor([0.0, 1.0]), Solver(engine="compiled"))
+    assert caplog.text.count("Strange offers no kernel") == 1
+
+
+def test_a_parameter_changed_before_backward_is_noticed():
+    field = FIELDS["concatsquash"](2, 8, 1)
+    y = solve(field, torch.ones(4, 2), torch.tensor([0.0, 1.0]), Solver(engine="compiled"), "checkpoint").y
+    with torch.no_grad():
+        field.layers[0].linear.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
