@@ -107,10 +107,26 @@ def test_evaluations_are_judged_by_the_stated_band(counts, verdict):
     assert toy_claims.evaluations(rows).verdict == verdict
 
 
-@pytest.mark.parametrize(("ours", "verdict"), [(0.01, "reproduced"), (0.06, "not reproduced")])
-def test_separated_modes_are_judged_against_the_couplings(ours, verdict):
-    rows = sets("empty_mass", {cell: mass for name in COMPARED for cell, mass in ((name, ours), (f"{name}_glow", 0.1))})
-    assert toy_claims.separated_modes(rows).verdict == verdict
+def against_glow(ours, theirs, share):
+    masses = {cell: mass for name in COMPARED for cell, mass in ((name, ours), (f"{name}_glow", theirs))}
+    shares = {f"{name}_glow": share for name in COMPARED}
+    return pd.concat([sets("empty_mass", masses), sets("budget_share", shares)], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "share", "verdict"),
+    [(0.01, 1, "reproduced"), (0.01, 0.1, "partly"), (0.06, 1, "not reproduced"), (0.06, 0.1, "not reproduced")],
+)
+def test_separated_modes_are_judged_against_couplings_of_full_budget(ours, share, verdict):
+    judgement = toy_claims.separated_modes(against_glow(ours, 0.1, share))
+    assert judgement.verdict == verdict
+    assert judgement.evidence.endswith(f"Glow had {share:.0%} of the public script's iterations")
+
+
+def test_one_short_seed_of_glow_counts_as_less_than_the_full_budget():
+    rows = [against_glow(0.01, 0.1, 1), sets("budget_share", {"2spirals_glow": 0.5}, seed=1)]
+    assert toy_claims.separated_modes(pd.concat(rows, ignore_index=True)).verdict == "partly"
+    assert toy_claims.separated_modes(rows[0][rows[0]["metric"] == "empty_mass"]).verdict == "partly"
 
 
 @pytest.mark.parametrize(("gap", "verdict"), [(0.12, "reproduced"), (0.2, "not reproduced")])
