@@ -115,6 +115,17 @@ def likelihood_rows(flow: Any, density: Density, points: int) -> Iterator[Row]: 
     yield Row("test_gap_error", float(gap.std()) / points**0.5, "nats")
 
 
+def there_and_back_rows(flow: CNF, x: Float[Tensor, "n dim"]) -> Iterator[Row]:
+    """How well and at what price a flow runs backwards: the same points to the base and back, both without density."""
+    with torch.no_grad():
+        z = flow.trajectory(x, [0.0, flow.t1])[-1]
+        there = flow.stats.nfe_forward
+        error = (flow.inverse(z) - x).norm(dim=1).max()
+    yield Row("reversibility_error", float(error), "largest distance")
+    yield Row("nfe_there", there, "evaluations, data to base, without density")
+    yield Row("nfe_back", flow.stats.nfe_forward, "evaluations, base to data, without density")
+
+
 def mass_rows(flow: Any, density: Density, side: int) -> Iterator[Row]:  # noqa: ANN401
     """Integral of a flow's density over the window, and the part of it that lies where the data have none.
 

@@ -20,6 +20,7 @@ from repro.likelihood import (
     likelihood_rows,
     mass_rows,
     maximum_likelihood,
+    there_and_back_rows,
     true_image,
 )
 from repro.ode import Solver
@@ -55,6 +56,17 @@ def test_a_grid_is_the_midpoint_rule(dim):
     assert math.isclose(len(points) * cell, 4.0**dim)
     assert (points[1] - points[0])[0] > 0  # the first coordinate is the fastest
     assert (points.square().sum(1) * cell).sum() == pytest.approx(dim * 4.0**dim * 4 / 3, rel=0.02)
+
+
+def test_the_ways_there_and_back_are_counted_alike(flow):
+    """Same points, both without density: each count is that of the way alone."""
+    x = GAUSSIANS.sample(50, torch.Generator().manual_seed(0))
+    found = values(there_and_back_rows(flow, x))
+    assert found["reversibility_error"] == flow.reversibility_error(x)
+    z = flow.trajectory(x, [0.0, flow.t1])[-1]
+    assert found["nfe_there"] == flow.stats.nfe_forward
+    flow.inverse(z)
+    assert found["nfe_back"] == flow.stats.nfe_forward
 
 
 @pytest.mark.parametrize("name", DENSITIES)

@@ -73,6 +73,9 @@ def _line(rows: pd.DataFrame, name: str, suffix: str) -> dict[str, str]:
         "the same at a tenth of the tolerance": mean_text(rows, FIG2, cell, "test_nll_tight", 3),
         "mass where the data have none": _percent(rows, cell, "empty_mass"),
         "NFE, test": mean_text(rows, FIG2, cell, "nfe_test", 0),
+        "NFE there / back, without density": " / ".join(
+            mean_text(rows, FIG2, cell, metric, 0) for metric in ("nfe_there", "nfe_back")
+        ),
         "NFE forward / backward, end of training": _last(training),
         "largest error there and back": largest_text(rows, FIG2, cell, "reversibility_error"),
         "parameters": mean_text(rows, FIG2, cell, "parameters", 0),

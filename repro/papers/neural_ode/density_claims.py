@@ -4,12 +4,14 @@ Thresholds stand here, before any run; each check only reads rows. Only all the 
 "reproduced" (`repro.cases`).
 """
 
+from statistics import fmean
+
 import numpy as np
 import pandas as pd
 
-from repro.cases import cases, curve_cases, final_cases, paired_cases
+from repro.cases import at_most_partly, cases, curve_cases, paired_cases
 from repro.experiment import Claim, Judgement, graded
-from repro.results import curve
+from repro.results import curve, final_values
 
 SECTION4 = "neural_ode/section4_change_of_variables"
 FIG4, FIG5 = "neural_ode/fig4_nf_vs_cnf", "neural_ode/fig5_noise_to_data"
@@ -66,20 +68,38 @@ def at_least_as_good(rows: pd.DataFrame) -> Judgement:
 
 
 def reversible(rows: pd.DataFrame) -> Judgement:
-    """Data carried to the base and back return within a thousandth of the data's scale (about 1)."""
-    sets = final_cases(rows, FIG5, {name: f"{name}_cnf" for name in DATA}, "reversibility_error")
-    errors = {name: max(values) for name, values in sets.found.items()}
-    text = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
-    verdict = graded([error < 1e-3 for error in errors.values()])
-    return sets.judged(verdict, f"largest distance after the way there and back: {text}")
+    """Data return from the base within a thousandth of their scale (about 1), at up to 1.5 times the evaluations.
+
+    Both ways carry the same points without density, and neither may cost more than 1.5 times the other. Data that
+    return at another price reproduce the claim partly.
+    """
+    sets = cases(rows, FIG5, {name: (f"{name}_cnf",) for name in DATA}, lambda cell: _there_and_back(rows, cell))
+    returns = [error < 1e-3 for error, _, _ in sets.found.values()]
+    cheap = [max(there, back) <= 1.5 * min(there, back) for _, there, back in sets.found.values()]
+    text = ", ".join(f"{name} {e:.1e}, {a:.0f} and {b:.0f} evaluations" for name, (e, a, b) in sets.found.items())
+    verdict = graded(returns) if all(cheap) else at_most_partly(graded(returns))
+    return sets.judged(verdict, f"largest distance after the way there and back, and what each cost: {text}")
+
+
+def _there_and_back(rows: pd.DataFrame, cell: str) -> tuple[float, float, float] | None:
+    """Largest error over the seeds, and mean evaluations of the way there and of the way back."""
+    metrics = ("reversibility_error", "nfe_there", "nfe_back")
+    errors, there, back = (final_values(rows, FIG5, cell, metric) for metric in metrics)
+    return (max(errors), fmean(there), fmean(back)) if errors and there and back else None
 
 
 def better_likelihood(rows: pd.DataFrame) -> Judgement:
-    """By maximum likelihood the CNF of 64 units ends closer to the data than the NF of 64 layers, by 0.05 nats."""
+    """By maximum likelihood the CNF of 64 units fits the data, and better than the NF of 64 layers by 0.05 nats.
+
+    It fits if it ends within 0.1 nats of the data's entropy, which no model can beat; a CNF that is better than the NF
+    but fits no better than that reproduces the claim partly.
+    """
     pairs = paired_cases(rows, FIG5, {name: (f"{name}_cnf", f"{name}_nf") for name in DATA}, "test_gap")
-    holds = [cnf < nf - 0.05 for cnf, nf in pairs.found.values()]
+    better = [cnf < nf - 0.05 for cnf, nf in pairs.found.values()]
+    fits = [cnf < 0.1 for cnf, _ in pairs.found.values()]
     text = ", ".join(f"{name} {a:.3f} against {b:.3f}" for name, (a, b) in pairs.found.items())
-    return pairs.judged(graded(holds), f"nats above the entropy of the data, CNF against NF: {text}")
+    verdict = graded(better) if all(fits) else at_most_partly(graded(better))
+    return pairs.judged(verdict, f"nats above the entropy of the data, CNF against NF: {text}")
 
 
 SECTION4_CLAIMS = (
