@@ -162,7 +162,32 @@ def test_the_integral_is_judged_against_the_tolerance(power, factor, verdict):
     assert toy_claims.integral_error(frame(*lines)).verdict == verdict
 
 
-@pytest.mark.parametrize(("redrawn", "verdict"), [(400, "reproduced"), (150, "partly"), (100, "not reproduced")])
-def test_noise_is_judged_by_evaluations(redrawn, verdict):
-    rows = frame((NOISE, "fixed", "nfe_forward", 100, None), (NOISE, "redrawn", "nfe_forward", redrawn, None))
-    assert toy_claims.noise_once(rows).verdict == verdict
+def solves(fixed, redrawn, stopped=(0, 0), seed=0):
+    lines = []
+    for cell, spent, end in zip(("fixed", "redrawn"), (fixed, redrawn), stopped, strict=True):
+        lines += [(NOISE, cell, "nfe_forward", spent, None), (NOISE, cell, "stopped", end, None)]
+    return frame(*lines, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("redrawn", "stopped", "verdict"),
+    [
+        (400, (0, 0), "reproduced"),
+        (150, (0, 0), "partly"),
+        (100, (0, 0), "not reproduced"),
+        (150, (0, 1), "reproduced"),  # its steps became too small
+        (400, (1, 0), "not reproduced"),
+        (400, (1, 1), "not reproduced"),
+    ],
+)
+def test_noise_is_judged_by_evaluations_and_by_who_came_to_an_end(redrawn, stopped, verdict):
+    judgement = toy_claims.noise_once(solves(100, redrawn, stopped))
+    assert judgement.verdict == verdict
+    assert ("no end after" in judgement.evidence) == any(stopped)
+
+
+def test_noise_is_judged_on_every_seed_that_both_have():
+    both = [solves(100, 400), solves(100, 150, seed=1)]
+    assert toy_claims.noise_once(pd.concat(both, ignore_index=True)).verdict == "partly"
+    alone = both[1][both[1]["cell"] == "redrawn"]
+    assert toy_claims.noise_once(pd.concat([both[0], alone], ignore_index=True)).verdict == "reproduced"
