@@ -13,6 +13,7 @@ from repro.checkpoint import load_tensors
 from repro.data import DENSITIES
 from repro.experiment import Context
 from repro.flows import CNF
+from repro.ode import Solver
 from repro.papers.ffjord import fig1_density1d, fig2_toy2d, fig8_tolerance, section3_noise, toy_claims
 from repro.papers.ffjord.toy_claims import COMPARED, FIG2, FIG8, NOISE
 
@@ -72,9 +73,46 @@ def test_the_flow_on_the_line_and_its_integral(tmp_path):
     sweep = Context(torch.device("cpu"), tmp_path)
     sweep.find_weights = lambda experiment, name, cell, seed: tensors
     config = fig8_tolerance.EXPERIMENT.config("mixture_1d", "smoke")
-    errors = [row.value for row in fig8_tolerance.measure(config, sweep) if row.metric == "integral_error"]
+    rows = list(fig8_tolerance.measure(config, sweep))
+    errors = [row.value for row in rows if row.metric == "integral_error"]
     assert len(errors) == len(config.tolerances)
     assert errors[-1] < 1e-3
+    assert final(rows)["integral_floor"] < 1e-10
+
+
+def test_the_line_is_solved_as_one_batch(tmp_path, monkeypatch):
+    """Chunks of neighbours would take other steps, and the last one lies in the tail."""
+    flow = fig1_density1d.build(fig1_density1d.Config())
+    sweep = Context(torch.device("cpu"), tmp_path)
+    sweep.find_weights = lambda experiment, name, cell, seed: flow.state_dict()
+    monkeypatch.setattr("repro.likelihood.CHUNK", 50)
+    config = fig8_tolerance.Config(tolerances=(1e-3, 1e-6), points=101)
+    rows = list(fig8_tolerance.measure(config, sweep))
+    flow.double()
+    x = torch.linspace(-15, 15, 101, dtype=torch.float64).unsqueeze(1)
+    for step, tolerance in enumerate(config.tolerances):
+        flow.solver = Solver("dopri5", rtol=tolerance, atol=tolerance)
+        total = float(flow.log_prob(x).detach().exp().sum()) * 30 / 100
+        found = {row.metric: row.value for row in rows if row.step == step}
+        assert found["nfe_forward"] == flow.stats.nfe_forward
+        assert found["integral_error"] == pytest.approx(abs(1 - total), abs=1e-12)
+
+
+def test_the_sums_own_error_is_that_of_its_spacing_and_of_the_tails():
+    def normal(n, width):
+        return torch.distributions.Normal(0.0, 1.0).log_prob(torch.linspace(-width, width, n).double()).exp()
+
+    for n in (2_000, 2_001):
+        assert fig8_tolerance.riemann_sum(normal(n, 15), 15.0) == pytest.approx(1, abs=1e-5)
+        assert fig8_tolerance.sum_error(normal(n, 15), 15.0) < 1e-5
+    coarse = abs(1 - fig8_tolerance.riemann_sum(normal(13, 15), 15.0))
+    assert coarse > 1e-2
+    assert fig8_tolerance.sum_error(normal(13, 15), 15.0) > coarse
+    flow = fig1_density1d.build(fig1_density1d.Config()).double()
+    flow.solver = Solver(rtol=1e-10, atol=1e-10)
+    x = torch.linspace(-2, 2, 4001).double().unsqueeze(1)
+    inside = fig8_tolerance.riemann_sum(flow.log_prob(x).detach().exp(), 2.0)
+    assert fig8_tolerance.mass_outside(flow, 2.0) == pytest.approx(1 - inside, abs=1e-3)
 
 
 def test_redrawn_noise_costs_evaluations(tmp_path):
@@ -151,15 +189,34 @@ def test_missing_and_diverged_sets_cap_a_claim():
         assert judgement.evidence.endswith(f"; 1 of {expected} cases; failed runs: 1 diverged")
 
 
+TOLERANCES = tuple(10.0**-n for n in range(1, 9))
+
+
+def tolerance_sweep(errors, floor=1e-14):
+    lines = [(FIG8, "mixture_1d", "integral_floor", floor, None)]
+    for step, (tolerance, error) in enumerate(zip(TOLERANCES, errors, strict=True)):
+        lines += [(FIG8, "mixture_1d", "tolerance", tolerance, step)]
+        lines += [(FIG8, "mixture_1d", "integral_error", error, step)]
+    return frame(*lines)
+
+
 @pytest.mark.parametrize(
-    ("power", "factor", "verdict"), [(1, 1, "reproduced"), (1, 100, "not reproduced"), (0, 1e-5, "partly")]
+    ("power", "factor", "verdict"), [(1, 1, "reproduced"), (1, 100, "not reproduced"), (0, 1e-8, "partly")]
 )
 def test_the_integral_is_judged_against_the_tolerance(power, factor, verdict):
-    lines = []
-    for step, tolerance in enumerate((1e-1, 1e-2, 1e-3, 1e-4, 1e-5)):
-        lines += [(FIG8, "mixture_1d", "tolerance", tolerance, step)]
-        lines += [(FIG8, "mixture_1d", "integral_error", factor * tolerance**power, step)]
-    assert toy_claims.integral_error(frame(*lines)).verdict == verdict
+    rows = tolerance_sweep([factor * tolerance**power for tolerance in TOLERANCES])
+    assert toy_claims.integral_error(rows).verdict == verdict
+
+
+def test_the_integral_is_judged_down_to_the_error_of_its_sum():
+    stalled = [max(tolerance, 1e-6) for tolerance in TOLERANCES]
+    judgement = toy_claims.integral_error(tolerance_sweep(stalled))
+    assert judgement.verdict == "not reproduced"
+    assert judgement.evidence.endswith("1e-08 to 1e-01")
+    judgement = toy_claims.integral_error(tolerance_sweep(stalled, floor=9e-7))
+    assert judgement.verdict == "reproduced"
+    assert judgement.evidence.endswith("1e-05 to 1e-01")
+    assert "hides" in toy_claims.integral_error(tolerance_sweep(stalled, floor=0.5)).evidence
 
 
 def solves(fixed, redrawn, stopped=(0, 0), seed=0):
