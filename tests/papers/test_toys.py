@@ -145,10 +145,19 @@ def test_evaluations_are_judged_by_the_stated_band(counts, verdict):
     assert toy_claims.evaluations(rows).verdict == verdict
 
 
-def against_glow(ours, theirs, share):
+def against_glow(ours, theirs, share, own=0.0):
     masses = {cell: mass for name in COMPARED for cell, mass in ((name, ours), (f"{name}_glow", theirs))}
     shares = {f"{name}_glow": share for name in COMPARED}
-    return pd.concat([sets("empty_mass", masses), sets("budget_share", shares)], ignore_index=True)
+    parts = {"empty_mass": masses, "budget_share": shares, "empty_mass_data": dict.fromkeys(COMPARED, own)}
+    return pd.concat([sets(*part) for part in parts.items()], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"),
+    [(0.012, 0.015, "reproduced"), (0.018, 0.021, "not reproduced"), (0.005, 0.009, "not reproduced")],
+)
+def test_the_datas_own_mass_is_no_ones_merit_or_fault(ours, theirs, verdict):
+    assert toy_claims.separated_modes(against_glow(ours, theirs, 1, own=0.01)).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class Config(experiment.Config):
     test_points: int = 10_000
     """Test sample."""
     side: int = 200
-    """Grid points on a side of the integral and of the picture."""
+    """Grid points on a side of the picture; the integral's cells are of the same size."""
     film_frames: int = 25
     """Frames of the animation, from noise to data."""
 

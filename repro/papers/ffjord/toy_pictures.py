@@ -72,6 +72,7 @@ def _line(rows: pd.DataFrame, name: str, suffix: str) -> dict[str, str]:
         "above the lowest": mean_text(rows, FIG2, cell, "test_gap", 3),
         "the same at a tenth of the tolerance": mean_text(rows, FIG2, cell, "test_nll_tight", 3),
         "mass where the data have none": _percent(rows, cell, "empty_mass"),
+        "the data's own mass there": _percent(rows, cell, "empty_mass_data"),
         "NFE, test": mean_text(rows, FIG2, cell, "nfe_test", 0),
         "NFE there / back, without density": " / ".join(
             mean_text(rows, FIG2, cell, metric, 0) for metric in ("nfe_there", "nfe_back")
