@@ -8,7 +8,7 @@ import pytest
 import torch
 from miniature import final, finals, frame, run
 
-from repro.arrays import ARRAYS, load_arrays
+from repro.arrays import ARRAYS, load_arrays, save_arrays
 from repro.checkpoint import load_tensors
 from repro.data import DENSITIES
 from repro.experiment import Context
@@ -131,6 +131,21 @@ def test_claims_without_runs_are_not_attempted():
         assert claim.check(frame()).verdict == "not attempted"
     assert load_arrays(frame(), FIG2, "moons") is None
     assert fig2_toy2d.EXPERIMENT.draw["ffjord_fig2"](frame()) is None
+
+
+def test_every_density_is_drawn_with_its_likelihood_and_its_cost(tmp_path):
+    metrics = {"nll_floor": 2.832, "test_nll": 2.9, "nfe_test": 80.0}
+    lines = [(FIG2, "8gaussians", metric, value, None) for metric, value in metrics.items()]
+    lines += [(FIG2, "8gaussians_planar", metric, value + 1, None) for metric, value in metrics.items()]
+    rows = frame(*lines, (FIG2, "8gaussians_glow", "test_nll", 3.5, None))
+    image = np.ones((8, 8), np.uint8)
+    for name in rows["run"].unique():
+        folder = tmp_path / "results" / "runs" / name
+        folder.mkdir(parents=True)
+        save_arrays(folder / ARRAYS, {"density": image, "truth": image, "sample": np.zeros((5, 2), np.float16)})
+    figure = fig2_toy2d.EXPERIMENT.draw["ffjord_fig2"](rows)
+    captions = [axis.get_xlabel() for axis in figure.axes]
+    assert captions == ["lowest NLL 2.832", "NLL 2.900\nNFE 80", "", "NLL 3.900\nNFE 81", "NLL 3.500\nno solver"]
 
 
 def sets(metric, values, **keys):
