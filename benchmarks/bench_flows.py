@@ -123,7 +123,7 @@ def test_closed_form_against_hutchinson(name, against):
 
 @pytest.mark.benchmark(group="three hidden layers, folded, against brute force: D = 1024, width 64, batch 128")
 def test_folded_against_brute_force(against, benchmark):
-    """The trace of a 1024 x 1024 Jacobian by 64 x 64 matrices."""
+    """The trace of a 1024 x 1024 Jacobian by 64 x 64 matrices: at least 50 times as fast."""
     torch.manual_seed(0)
     field = IgnoreField(1024, 64, 3)
     y = torch.randn(128, 1024)
@@ -139,4 +139,4 @@ def test_folded_against_brute_force(against, benchmark):
             return sum(torch.autograd.grad(dy[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(1024))
 
     torch.testing.assert_close(folded(), brute(), rtol=1e-3, atol=1e-4)
-    assert against(folded, brute, rounds=5) > 1
+    assert against(folded, brute, rounds=5) > 50

@@ -103,6 +103,9 @@ FRAME_MILLISECONDS = 80
 RESTING_FRAMES = 8
 """Frames that a film rests on its last picture before the next film."""
 
+CAPTION_SIZE = 6
+"""Points; of the numbers below an image."""
+
 EDGE = 216
 """Grey of the line around a picture."""
 
@@ -146,6 +149,11 @@ def _show(axis: Axes, levels: Levels, window: float) -> None:
     _bare(axis)
 
 
+def caption(axis: Axes, *lines: str) -> None:
+    """Write numbers below an image in small print."""
+    axis.set_xlabel("\n".join(lines), fontsize=CAPTION_SIZE, labelpad=2)
+
+
 def _bare(axis: Axes) -> None:
     """Leave of an axis nothing but a thin square."""
     axis.set(xticks=[], yticks=[])
@@ -155,7 +163,12 @@ def _bare(axis: Axes) -> None:
 
 
 def grid_figure(
-    n_rows: int, n_columns: int, row_titles: Sequence[str], column_titles: Sequence[str], panel_size: float = 1.1
+    n_rows: int,
+    n_columns: int,
+    row_titles: Sequence[str],
+    column_titles: Sequence[str],
+    panel_size: float = 1.1,
+    caption_lines: int = 0,
 ) -> tuple[Figure, list[list[Axes]]]:
     """Make a figure of equal square panels for images, rows named at the left and columns on top.
 
@@ -165,6 +178,7 @@ def grid_figure(
         row_titles: one per row; a title may have several lines.
         column_titles: one per column.
         panel_size: inches on a side of a panel.
+        caption_lines: lines of the longest `caption` below a panel, for which the rows make room.
 
     Returns:
         The figure and its empty axes, `axes[row][column]`.
@@ -175,7 +189,8 @@ def grid_figure(
     _set_theme()
     letters = max((len(line) for title in row_titles for line in title.split("\n")), default=0)
     lines = max((title.count("\n") + 1 for title in column_titles if title), default=0)
-    size = (panel_size * n_columns + 0.075 * letters + 0.15, panel_size * n_rows + 0.16 * lines + 0.1)
+    row_height = panel_size + caption_lines * 1.3 * CAPTION_SIZE / 72
+    size = (panel_size * n_columns + 0.075 * letters + 0.15, row_height * n_rows + 0.16 * lines + 0.1)
     layout = ConstrainedLayoutEngine(compress=True, w_pad=0.025, h_pad=0.025, wspace=0.0, hspace=0.0)
     figure = Figure(figsize=size, layout=layout)
     axes = [list(row) for row in figure.subplots(n_rows, n_columns, squeeze=False)]

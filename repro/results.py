@@ -109,21 +109,26 @@ def _load_run(folder: Path, root: Path) -> pd.DataFrame:
     return rows.assign(**keys, source=root.name, run=folder.relative_to(root).as_posix())
 
 
-def final_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> list[float]:
-    """A metric's final values over the seeds of a cell, of successful runs only, in the seeds' order.
+def seed_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> dict[int, float]:
+    """A metric's final value for each seed of a cell, of successful runs only, in the seeds' order.
 
     A seed that ran on several machines counts once, on the first by name.
     """
     chosen = rows[_of_cell(rows, experiment, cell) & (rows["metric"] == metric) & rows["step"].isna()]
-    return chosen.sort_values(["seed", "machine"]).drop_duplicates("seed")["value"].tolist()
+    first = chosen.sort_values(["seed", "machine"]).drop_duplicates("seed")
+    return dict(zip(first["seed"].tolist(), first["value"].tolist(), strict=True))
 
 
-def mean_pairs(
-    rows: pd.DataFrame, experiment: str, pairs: Mapping[str, tuple[str, str]], metric: str
-) -> dict[str, tuple[float, float]]:
-    """A metric's means over the seeds of two cells, by the pair's name; pairs of which one has no run are left out."""
-    values = {name: [final_values(rows, experiment, cell, metric) for cell in cells] for name, cells in pairs.items()}
-    return {name: (fmean(a), fmean(b)) for name, (a, b) in values.items() if a and b}
+def final_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> list[float]:
+    """The values of `seed_values` alone."""
+    return list(seed_values(rows, experiment, cell, metric).values())
+
+
+def mean_pair(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> tuple[float, float] | None:
+    """A metric's means in two cells over the seeds that both have, or None if there is no such seed."""
+    first, second = (seed_values(rows, experiment, cell, metric) for cell in (a, b))
+    shared = first.keys() & second.keys()
+    return (fmean(first[seed] for seed in shared), fmean(second[seed] for seed in shared)) if shared else None
 
 
 def mean_text(rows: pd.DataFrame, experiment: str, cell: str, metric: str, digits: int) -> str:
@@ -156,9 +161,14 @@ def outcomes(rows: pd.DataFrame, noun: str = "") -> str:
     A failed run is counted, never averaged, never hidden.
     """
     runs = rows.drop_duplicates("run")
-    counts = runs["status"].value_counts()
-    failed = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
-    return "; ".join([f"{counts.get('ok', 0)} of {len(runs)} {noun}".rstrip(), *failed]) if len(runs) else ""
+    good = f"{(runs['status'] == 'ok').sum()} of {len(runs)} {noun}".rstrip()
+    return "; ".join(filter(None, [good, failures(rows)])) if len(runs) else ""
+
+
+def failures(rows: pd.DataFrame) -> str:
+    """How the runs that failed ended, as "2 diverged; 1 budget"; empty where none did."""
+    counts = rows.drop_duplicates("run")["status"].value_counts()
+    return "; ".join(f"{count} {status}" for status, count in counts.items() if status != "ok")
 
 
 def _of_cell(rows: pd.DataFrame, experiment: str, cell: str) -> pd.Series:

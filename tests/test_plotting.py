@@ -184,6 +184,20 @@ def test_a_grid_has_equal_squares_and_titles_at_the_left_and_on_top():
     assert inches == pytest.approx(1.1, rel=0.12), "the room for titles is as large as they need"
 
 
+def test_captions_get_room_of_their_own():
+    figure, axes = plotting.grid_figure(3, 2, ["a", "b", "c"], ["one", "two"], caption_lines=2)
+    for row in axes:
+        for axis in row:
+            plotting.caption(axis, "NLL 1.234", "NFE 56")
+    figure.draw_without_rendering()  # lays it out
+    boxes = [axis.get_window_extent() for row in axes for axis in row]
+    assert all(box.width / figure.dpi == pytest.approx(1.1, rel=0.12) for box in boxes)
+    below = [axis.xaxis.label.get_window_extent() for row in axes for axis in row]
+    for (upper, text), lower in zip(zip(boxes, below, strict=True), boxes[2:], strict=False):
+        assert lower.y1 < text.y0 < text.y1 < upper.y0
+    assert below[-1].y0 > 0
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(["one"], ["a", "b"]), (["one", "two"], ["a"])])
 def test_titles_that_do_not_fit_the_grid_are_refused(rows, columns):
     with pytest.raises(ValueError, match=r"shorter|longer"):

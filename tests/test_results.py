@@ -230,6 +230,16 @@ def test_tables_print_a_mean_and_the_seeds_deviation_only_where_they_differ():
     assert results.largest_text(rows, "e", "none", "m") == "-"
 
 
-def test_pairs_are_means_of_cells_that_both_ran():
-    rows = final(("a", 0, 1), ("a", 1, 3), ("b", 0, 5))
-    assert results.mean_pairs(rows, "e", {"ab": ("a", "b"), "ac": ("a", "c")}, "m") == {"ab": (2.0, 5.0)}
+def test_a_pair_is_compared_over_the_seeds_that_both_cells_have():
+    rows = final(("a", 0, 1), ("a", 1, 3), ("a", 2, 100), ("b", 1, 5), ("b", 0, 4), ("c", 7, 1))
+    assert results.seed_values(rows, "e", "b", "m") == {0: 4.0, 1: 5.0}
+    assert results.mean_pair(rows, "e", "a", "b", "m") == (2.0, 4.5)
+    assert results.mean_pair(rows, "e", "a", "c", "m") is None
+
+
+def test_failed_runs_are_counted_once_each_by_how_they_ended():
+    status = ["ok", "diverged", "diverged", "budget", "diverged"]
+    rows = pd.DataFrame({"run": ["r0", "r1", "r1", "r2", "r3"], "status": status})
+    assert results.failures(rows) == "2 diverged; 1 budget"
+    assert results.outcomes(rows, "seeds") == "1 of 4 seeds; 2 diverged; 1 budget"
+    assert results.failures(rows[:1]) == ""

@@ -21,8 +21,14 @@ def final(rows):
     return {row.metric: row.value for row in rows if row.step is None}
 
 
-def frame(*lines):
+def frame(*lines, seed=0, status="ok"):
     """Rows as `repro.results.load` gives them, from (experiment, cell, metric, value, step)."""
     columns = ["experiment", "cell", "metric", "value", "step"]
     rows = pd.DataFrame(lines, columns=columns).astype({"step": float, "value": float})
-    return rows.assign(status="ok", seed=0, machine="m", source="runs", run=rows["cell"], tier="small")
+    run = rows["cell"] + f"/seed{seed}"
+    return rows.assign(status=status, seed=seed, machine="m", source="runs", run=run, tier="small")
+
+
+def finals(experiment, metric, values, **keys):
+    """Rows of one final metric of many cells, from values by cell."""
+    return frame(*((experiment, cell, metric, value, None) for cell, value in values.items()), **keys)

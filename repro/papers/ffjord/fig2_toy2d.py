@@ -36,6 +36,7 @@ from repro.likelihood import (
     likelihood_rows,
     mass_rows,
     maximum_likelihood,
+    there_and_back_rows,
     true_image,
 )
 from repro.nets.couplings import glow
@@ -91,7 +92,7 @@ class Config(experiment.Config):
     test_points: int = 10_000
     """Test sample."""
     side: int = 200
-    """Grid points on a side of the integral and of the picture."""
+    """Grid points on a side of the picture; the integral's cells are of the same size."""
     film_frames: int = 25
     """Frames of the animation, from noise to data."""
 
@@ -157,7 +158,7 @@ def final_rows(config: Config, flow: nn.Module, density: Density) -> Iterator[Ro
         with torch.no_grad():
             judged.log_prob(x)
         yield Row("nfe_test", judged.stats.nfe_forward, "evaluations")
-        yield Row("reversibility_error", judged.reversibility_error(x), "largest distance")
+        yield from there_and_back_rows(judged, x)
         yield tight_row(config, judged, density)
 
 

@@ -19,26 +19,34 @@ ORDER = (*COMPARED, *(name for name in SETS if name not in COMPARED))
 def draw_toys(rows: pd.DataFrame) -> Figure | None:
     """Densities in the plane: the data's own, FFJORD's and a sample of it, planar CNF's and Glow's.
 
-    Each panel has a colour scale of its own.
+    Each panel has a colour scale of its own, and below it what the rows say over all seeds: test NLL in nats beside the
+    lowest possible, and the evaluations of a test solve.
     """
     found = {name: load_arrays(rows, FIG2, name) for name in ORDER}
     shown = [name for name in ORDER if found[name] is not None]
     if not shown:
         return None
     titles = ["data", "FFJORD", "its sample", "planar CNF", "Glow"]
-    figure, axes = plotting.grid_figure(len(shown), len(titles), shown, titles)
+    figure, axes = plotting.grid_figure(len(shown), len(titles), shown, titles, caption_lines=2)
     for line, name in zip(axes, shown, strict=True):
         window, arrays = DENSITIES[name].window, found[name] or {}
         plotting.density_panel(line[0], plotting.restored(arrays["truth"]), window)
-        plotting.density_panel(line[1], plotting.restored(arrays["density"]), window)
+        plotting.caption(line[0], f"lowest NLL {mean_text(rows, FIG2, name, 'nll_floor', 3)}")
         plotting.points_panel(line[2], arrays["sample"].astype(float), window)
-        for axis, suffix in zip(line[3:], ("_planar", "_glow"), strict=True):
-            other = load_arrays(rows, FIG2, name + suffix)
-            if other is None:
-                axis.axis("off")
-            else:
-                plotting.density_panel(axis, plotting.restored(other["density"]), window)
+        for axis, suffix in zip((line[1], *line[3:]), ("", "_planar", "_glow"), strict=True):
+            _draw_model(axis, rows, name + suffix, window)
     return figure
+
+
+def _draw_model(axis: plotting.Axes, rows: pd.DataFrame, cell: str, window: float) -> None:
+    arrays = load_arrays(rows, FIG2, cell)
+    if arrays is None:
+        axis.axis("off")
+        return
+    plotting.density_panel(axis, plotting.restored(arrays["density"]), window)
+    solved = final_values(rows, FIG2, cell, "nfe_test")
+    cost = f"NFE {mean_text(rows, FIG2, cell, 'nfe_test', 0)}" if solved else "no solver"
+    plotting.caption(axis, f"NLL {mean_text(rows, FIG2, cell, 'test_nll', 3)}", cost)
 
 
 def animate_toys(rows: pd.DataFrame) -> Animation | None:
@@ -72,7 +80,11 @@ def _line(rows: pd.DataFrame, name: str, suffix: str) -> dict[str, str]:
         "above the lowest": mean_text(rows, FIG2, cell, "test_gap", 3),
         "the same at a tenth of the tolerance": mean_text(rows, FIG2, cell, "test_nll_tight", 3),
         "mass where the data have none": _percent(rows, cell, "empty_mass"),
+        "the data's own mass there": _percent(rows, cell, "empty_mass_data"),
         "NFE, test": mean_text(rows, FIG2, cell, "nfe_test", 0),
+        "NFE there / back, without density": " / ".join(
+            mean_text(rows, FIG2, cell, metric, 0) for metric in ("nfe_there", "nfe_back")
+        ),
         "NFE forward / backward, end of training": _last(training),
         "largest error there and back": largest_text(rows, FIG2, cell, "reversibility_error"),
         "parameters": mean_text(rows, FIG2, cell, "parameters", 0),

@@ -146,7 +146,9 @@ def fig5_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "test NLL": mean_text(rows, FIG5, cell, "test_nll", 3),
                 "above the lowest": mean_text(rows, FIG5, cell, "test_gap", 3),
                 "NFE, likelihood": mean_text(rows, FIG5, cell, "nfe_test", 0),
-                "NFE, sampling": mean_text(rows, FIG5, cell, "nfe_sample", 0),
+                "NFE there / back, without density": " / ".join(
+                    mean_text(rows, FIG5, cell, metric, 0) for metric in ("nfe_there", "nfe_back")
+                ),
                 "NFE forward, end of training": f"{training['nfe_forward'].iloc[-1]:.0f}"
                 if "nfe_forward" in training.columns
                 else "-",
