@@ -1,8 +1,8 @@
 """Train a flow by maximum likelihood on fresh samples of a known density, and measure what it has learnt."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,9 +11,13 @@ from torch import Generator, Tensor, nn
 
 from repro.data import Density
 from repro.data.densities import midpoints
+from repro.experiment import Config
 from repro.flows import CNF, Stack
 from repro.results import Row
 from repro.training import Training, seeded_streams
+
+C = TypeVar("C", bound=Config)
+F = TypeVar("F", bound=nn.Module)
 
 CHUNK = 5_000
 """Points evaluated at once; a chunk shares its steps."""
@@ -79,6 +83,24 @@ def maximum_likelihood(
     return Training(
         flow, optimizer, recipe.iterations, update, lambda step: rate, evaluate, every, "validation_nll", streams, units
     )
+
+
+def natively(config: C) -> C:
+    """A config whose flow is trained by the compiled engine, with the exact gradient of the steps it takes."""
+    return replace(config, gradient="checkpoint", solver=replace(config.solver, engine="compiled"))  # pyright: ignore
+
+
+def judged(flow: F, divergence: str | None = None) -> F:
+    """The same weights solved by torchdiffeq, which judges every continuous flow however it was trained.
+
+    Args:
+        flow: a flow; a discrete one is returned as it is.
+        divergence: another estimator of the divergence; None keeps the flow's.
+    """
+    if not isinstance(flow, CNF):
+        return flow
+    solver = replace(flow.solver, engine="torchdiffeq")
+    return CNF(flow.field, flow.dim, flow.t1, divergence or flow.divergence, solver, flow.gradient, flow.base)  # pyright: ignore[reportReturnType]
 
 
 def log_prob(flow: Any, x: Tensor, generator: Generator | None = None) -> Float[Tensor, " batch"]:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """Maximum likelihood on known densities: grids, gaps, resumable trainings, films."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from repro.likelihood import (
     evaluate_log_prob,
     film,
     grid,
+    judged,
     likelihood_rows,
     mass_rows,
     maximum_likelihood,
     there_and_back_rows,
     true_image,
 )
+from repro.nets.fields import FIELDS
 from repro.ode import Solver
 
 GAUSSIANS = DENSITIES["8gaussians"]
@@ -182,3 +185,16 @@ def test_a_film_runs_from_noise_to_data(flow):
     later, rest = film(flow, 4.0, 30, [0.5, 1.0], points)
     np.testing.assert_allclose(later, images[1:], atol=1e-3)
     np.testing.assert_allclose(rest, paths[1:], atol=1e-3)
+
+
+def test_every_flow_is_judged_by_the_reference_engine():
+    field = FIELDS["concatsquash"](2, 8, 1)
+    base = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), torch.ones(2)), 1)
+    solver = Solver("bosh3", rtol=1e-3, atol=1e-4, engine="compiled")
+    flow = CNF(field, 2, 0.4, "hutchinson", solver, "checkpoint", base)
+    found = judged(flow, "exact")
+    assert found.solver == replace(solver, engine="torchdiffeq")
+    assert (found.field, found.t1, found.divergence, found.base) == (field, 0.4, "exact", base)
+    assert judged(flow).divergence == "hutchinson"
+    discrete = PlanarFlow(2, 2, direction="to_base")
+    assert judged(discrete) is discrete

@@ -43,7 +43,7 @@ def test_estimator_cells_train_with_noise_and_are_judged_without(tmp_path):
     config = fig2_toy2d.EXPERIMENT.config("8gaussians_hutchinson", "smoke")
     flow = fig2_toy2d.build(config)
     assert flow.divergence == "hutchinson"
-    judged = fig2_toy2d.exact(flow, config)
+    judged = fig2_toy2d.exact(flow)
     assert judged.divergence == "closed_form"
     assert judged.field is flow.field
     assert sum(p.numel() for p in flow.parameters()) == 9_224

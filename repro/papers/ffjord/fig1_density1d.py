@@ -22,7 +22,7 @@ from repro.checkpoint import save_tensors
 from repro.data import DENSITIES
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
-from repro.likelihood import Recipe, grid, likelihood_rows, log_prob_at, maximum_likelihood
+from repro.likelihood import Recipe, grid, judged, likelihood_rows, log_prob_at, maximum_likelihood, natively
 from repro.nets.fields import ConcatSquashField
 from repro.ode import Solver
 from repro.results import Row
@@ -71,20 +71,21 @@ def build(config: Config) -> CNF:
 def measure(config: Config, context: Context) -> Iterator[Row]:
     """Train the flow and follow it from noise to data."""
     flow = build(config).to(context.device)
+    exact = judged(flow)
     optimizer = torch.optim.Adam(flow.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     every = max(1, config.iterations // 100)
     recipe = Recipe(iterations=config.iterations, batch=config.batch, validation_every=every, validation_points=2_000)
-    yield from fit(maximum_likelihood(flow, flow, DATA.sample, optimizer, recipe, config.seed), context)
+    yield from fit(maximum_likelihood(flow, exact, DATA.sample, optimizer, recipe, config.seed), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": "cnf"})
-    save_arrays(context.artefacts / ARRAYS, pictures(config, flow))
-    yield from likelihood_rows(flow, DATA, config.test_points)
+    save_arrays(context.artefacts / ARRAYS, pictures(config, exact))
+    yield from likelihood_rows(exact, DATA, config.test_points)
 
 
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
     """The final numbers again, from a run's weights."""
     flow = build(config).to(context.device)
     flow.load_state_dict(dict(tensors))
-    return list(likelihood_rows(flow, DATA, config.test_points))
+    return list(likelihood_rows(judged(flow), DATA, config.test_points))
 
 
 @torch.no_grad()
@@ -127,8 +128,8 @@ EXPERIMENT = Experiment(
     artefact="FFJORD, Figure 1",
     cells={"mixture_1d": Config()},
     tiers={
-        "smoke": lambda config: replace(config, gradient="checkpoint", iterations=30, test_points=200, times=5),
-        "small": lambda config: replace(config, gradient="checkpoint"),
+        "smoke": lambda config: replace(natively(config), iterations=30, test_points=200, times=5),
+        "small": natively,
     },
     measure=measure,
     evaluate=evaluate,

@@ -7,10 +7,10 @@ figure's discrete baseline; `_planar` is our addition: Neural ODE's planar CNF o
 Deviations: batches are drawn from the continuous densities; the public code's `rings` has fixed angles, 25 points a
 ring in a batch of 100, which is another distribution (cell `rings_released`). The weights are selected on 2,000 fixed
 points instead of one fresh batch of 1,000 per validation. The exact trace is evaluated in closed form. The public
-code's end time "train_T" never gets a gradient and is left out. Glow: zuko's couplings by Adam, in place of the public
-script's own (whose depth is 10, and which ran 100,001 iterations with Adamax at 1e-4). The tier `small` runs 10,000
-iterations of every model: all of the continuous flows', with gradients by `checkpoint` in place of the adjoint, and a
-tenth of Glow's. The smoke tier's Glow has 8 layers.
+code's end time "train_T" never gets a gradient and is left out. Glow: zuko's couplings by Adam, in place of the
+public script's own (whose depth is 10, and which ran 100,001 iterations with Adamax at 1e-4). The tier `small` runs
+10,000 iterations of every model: all of the continuous flows', trained by the compiled engine with gradients by
+`checkpoint` in place of the adjoint, and a tenth of Glow's. The smoke tier's Glow has 8 layers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,9 +33,11 @@ from repro.likelihood import (
     Recipe,
     density_image,
     film,
+    judged,
     likelihood_rows,
     mass_rows,
     maximum_likelihood,
+    natively,
     there_and_back_rows,
     true_image,
 )
@@ -123,9 +125,9 @@ def _cnf(field: VectorField, config: Config, divergence: str) -> CNF:
     return CNF(field, 2, config.t1, divergence, config.solver, config.gradient, noise=config.noise)
 
 
-def exact(flow: nn.Module, config: Config) -> nn.Module:
-    """The same weights with an exact divergence."""
-    return _cnf(flow.field, config, "closed_form") if isinstance(flow, CNF) else flow
+def exact(flow: nn.Module) -> nn.Module:
+    """The same weights with an exact divergence, as the reference engine solves them."""
+    return judged(flow, "closed_form")
 
 
 def measure(config: Config, context: Context) -> Iterator[Row]:
@@ -142,29 +144,29 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
         validation_every=config.validation_every,
         validation_points=min(2_000, config.test_points),
     )
-    yield from fit(maximum_likelihood(flow, exact(flow, config), draw, optimizer, recipe, config.seed), context)
+    yield from fit(maximum_likelihood(flow, exact(flow), draw, optimizer, recipe, config.seed), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": config.model})
-    save_arrays(context.artefacts / ARRAYS, pictures(config, exact(flow, config), density))
+    save_arrays(context.artefacts / ARRAYS, pictures(config, exact(flow), density))
     yield from final_rows(config, flow, density)
 
 
 def final_rows(config: Config, flow: nn.Module, density: Density) -> Iterator[Row]:
     """Test likelihood, where the mass lies, what a solve costs, and how far it is from converged."""
-    judged = exact(flow, config)
-    yield from likelihood_rows(judged, density, config.test_points)
-    yield from mass_rows(judged, density, config.side)
-    if isinstance(judged, CNF):
+    precise = exact(flow)
+    yield from likelihood_rows(precise, density, config.test_points)
+    yield from mass_rows(precise, density, config.side)
+    if isinstance(precise, CNF):
         x = density.sample(1_000, seeded_streams(0, "test")["test"]).to(next(flow.parameters()).device)
         with torch.no_grad():
-            judged.log_prob(x)
-        yield Row("nfe_test", judged.stats.nfe_forward, "evaluations")
-        yield from there_and_back_rows(judged, x)
-        yield tight_row(config, judged, density)
+            precise.log_prob(x)
+        yield Row("nfe_test", precise.stats.nfe_forward, "evaluations")
+        yield from there_and_back_rows(precise, x)
+        yield tight_row(config, precise, density)
 
 
 def tight_row(config: Config, flow: CNF, density: Density) -> Row:
     """Test likelihood in float64 at a tenth of the tolerance: by how much the solver moves it."""
-    solver = replace(config.solver, rtol=config.solver.rtol / 10, atol=config.solver.atol / 10)
+    solver = replace(flow.solver, rtol=flow.solver.rtol / 10, atol=flow.solver.atol / 10)
     precise = CNF(flow.field.double(), 2, flow.t1, flow.divergence, solver)  # pyright: ignore[reportAttributeAccessIssue]
     rows = {row.metric: row for row in likelihood_rows(_Double(precise), density, config.test_points)}
     flow.float()
@@ -221,9 +223,8 @@ def _cells() -> dict[str, Config]:
 def _smoke(config: Config) -> Config:
     shallow = min(config.depth, 8)
     return replace(
-        config,
+        natively(config),
         depth=shallow,
-        gradient="checkpoint",
         iterations=20,
         validation_every=10,
         test_points=200,
@@ -239,7 +240,7 @@ EXPERIMENT = Experiment(
     cells=CELLS,
     tiers={
         "smoke": _smoke,
-        "small": lambda config: replace(config, gradient="checkpoint", iterations=min(config.iterations, 10_000)),
+        "small": lambda config: replace(natively(config), iterations=min(config.iterations, 10_000)),
     },
     main_cells=tuple(name for name in CELLS if name not in ("8gaussians_concat", "rings_released")),
     smoke_cells=tuple(f"8gaussians{suffix}" for suffix in ("", "_hutchinson", "_glow", "_planar")),

@@ -29,7 +29,7 @@ from repro.experiment import Context, Experiment
 from repro.flows import CNF
 from repro.flows.planar import PlanarFlow
 from repro.flows.planar_field import PlanarField
-from repro.likelihood import costs, density_image, grid
+from repro.likelihood import costs, density_image, grid, judged, natively
 from repro.ode import Solver, supported
 from repro.papers.neural_ode.density_claims import ENERGIES as NAMES
 from repro.papers.neural_ode.density_claims import FIG4_CLAIMS, SIZES
@@ -128,6 +128,7 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     yield Row("budget_share", config.iterations / config.paper_iterations, "of the paper's iterations")
     yield from fit(training(config, flow), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": config.model})
+    flow = judged(flow)
     window = ENERGIES[config.energy].window
     images = {"density": density_image(flow, window, config.side), "truth": target(config)}
     save_arrays(context.artefacts / ARRAYS, {name: quantised(image) for name, image in images.items()})
@@ -158,7 +159,7 @@ def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) ->
     """The final numbers again, from a run's weights."""
     flow = build(config).to(context.device)
     flow.load_state_dict(dict(tensors))
-    return list(final_rows(config, flow))
+    return list(final_rows(config, judged(flow)))
 
 
 def _cells() -> dict[str, Config]:
@@ -173,8 +174,7 @@ def _cells() -> dict[str, Config]:
 
 def _smoke(config: Config) -> Config:
     return replace(
-        config,
-        gradient="checkpoint",
+        natively(config),
         iterations=max(10, config.iterations // 2_500) if config.model == "nf" else 10,
         batch=64,
         test_points=500,
@@ -189,7 +189,7 @@ EXPERIMENT = Experiment(
     cells=CELLS,
     tiers={
         "smoke": _smoke,
-        "small": lambda config: replace(config, gradient="checkpoint", iterations=config.iterations // 10),
+        "small": lambda config: replace(natively(config), iterations=config.iterations // 10),
     },
     smoke_cells=("u1_cnf_32", "u1_nf_32"),
     measure=measure,

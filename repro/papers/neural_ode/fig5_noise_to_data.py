@@ -33,8 +33,10 @@ from repro.likelihood import (
     Recipe,
     density_image,
     film,
+    judged,
     likelihood_rows,
     maximum_likelihood,
+    natively,
     there_and_back_rows,
     true_image,
 )
@@ -114,6 +116,7 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     """Train one flow and measure it."""
     density, flow = DENSITIES[config.data], build(config, context.device)
     yield Row("parameters", sum(p.numel() for p in flow.parameters()), "parameters")
+    exact = judged(flow)
     optimizer = torch.optim.Adam(flow.parameters(), config.learning_rate)
     recipe = Recipe(
         iterations=config.iterations,
@@ -121,10 +124,10 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
         validation_every=max(1, config.iterations // 100),
         validation_points=min(2_000, config.test_points),
     )
-    yield from fit(maximum_likelihood(flow, flow, density.sample, optimizer, recipe, config.seed), context)
+    yield from fit(maximum_likelihood(flow, exact, density.sample, optimizer, recipe, config.seed), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": config.model})
-    save_arrays(context.artefacts / ARRAYS, pictures(config, flow, density))
-    yield from final_rows(config, flow, density)
+    save_arrays(context.artefacts / ARRAYS, pictures(config, exact, density))
+    yield from final_rows(config, exact, density)
 
 
 def final_rows(config: Config, flow: CNF | PlanarFlow, density: Density) -> Iterator[Row]:
@@ -173,13 +176,12 @@ def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) ->
     """The final numbers again, from a run's weights."""
     flow = build(config, context.device)
     flow.load_state_dict(dict(tensors))
-    return list(final_rows(config, flow, DENSITIES[config.data]))
+    return list(final_rows(config, judged(flow), DENSITIES[config.data]))
 
 
 def _smoke(config: Config) -> Config:
     return replace(
-        config,
-        gradient="checkpoint",
+        natively(config),
         iterations=min(config.iterations, 10_000) // 500,
         batch=100,
         test_points=200,
@@ -203,7 +205,7 @@ EXPERIMENT = Experiment(
     cells=CELLS,
     tiers={
         "smoke": _smoke,
-        "small": lambda config: config if config.gradient == "backprop" else replace(config, gradient="checkpoint"),
+        "small": lambda config: config if config.gradient == "backprop" else natively(config),
     },
     smoke_cells=("circles_cnf", "circles_nf", "example"),
     measure=measure,
