@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
+from repro.ode.kernels import AffineLayer, MovingLayers, PerceptronKernel
 
 GATES = ("unit", "coordinate")
 REDUCTIONS = ("sum", "mean")
@@ -58,7 +59,7 @@ class PlanarField(nn.Module):
         Raises:
             ValueError: `y` has another dimension than the field.
         """
-        w, v, b = self._at(t)
+        w, v, b = (x.squeeze(0) for x in self._at(t.reshape(1)))
         return self._activate(y, w, b) @ v
 
     def divergence(
@@ -69,7 +70,7 @@ class PlanarField(nn.Module):
         Raises:
             ValueError: `y` has another dimension than the field.
         """
-        w, v, b = self._at(t)
+        w, v, b = (x.squeeze(0) for x in self._at(t.reshape(1)))
         a = self._activate(y, w, b)
         traces = (v * w).sum(1)
         return a @ v, torch.addmv(traces.sum(), a * a, traces, alpha=-1)
@@ -79,11 +80,28 @@ class PlanarField(nn.Module):
             raise ValueError(f"y must have shape [batch, {self.dim}]; got {tuple(y.shape)}")
         return torch.tanh(torch.addmm(b, y, w.t()))
 
-    def _at(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return w, [width dim], gated and reduced u, [width dim], and b, [width], at time t."""
-        # One call for a matrix, a vector and a bias; at these sizes a call costs more than its arithmetic.
-        h = torch.tanh(torch.addmv(self.time_in.bias, self.time_in.weight, t.reshape(1)))
-        h = torch.tanh(torch.addmv(self.time_hidden.bias, self.time_hidden.weight, h))
-        w, u, gates, b = torch.addmv(self.time_out.bias, self.time_out.weight, h).split(self.sizes)
-        v = u.view(self.width, self.dim) * torch.sigmoid(gates).view(self.width, -1)
-        return w.view(self.width, self.dim), v / self.width if self.reduction == "mean" else v, b
+    def kernel(
+        self,
+        y: Float[Tensor, "batch columns"],
+        probes: Float[Tensor, "probe batch dim"] | None = None,
+        scale: float = 1.0,
+    ) -> PerceptronKernel | str:
+        """Native steps: at any time the field is a perceptron with one hidden layer; or why there are none."""
+        reason = PerceptronKernel.why_not(self.time_in.weight.new_empty(self.width, self.dim), "tanh", y, probes)
+        return reason or PerceptronKernel(MovingLayers(self._layers, y), "tanh", probes, scale)
+
+    folds = False  # for the kernel, pushing the few unit vectors is cheap
+
+    def _layers(self, times: Float[Tensor, " stage"]) -> list[AffineLayer]:
+        w, v, b = self._at(times)
+        return [AffineLayer(w, b), AffineLayer(v.mT, b.new_zeros(len(times), self.dim))]
+
+    def _at(self, times: Float[Tensor, " stage"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return w, [stage width dim], gated and reduced u, [stage width dim], and b, [stage width]."""
+        # One call for a matrix product and a bias; at these sizes a call costs more than its arithmetic.
+        h = torch.tanh(torch.addmm(self.time_in.bias, times.unsqueeze(1), self.time_in.weight.T))
+        h = torch.tanh(torch.addmm(self.time_hidden.bias, h, self.time_hidden.weight.T))
+        w, u, gates, b = torch.addmm(self.time_out.bias, h, self.time_out.weight.T).split(self.sizes, 1)
+        shape = len(times), self.width, self.dim
+        v = u.view(shape) * torch.sigmoid(gates).view(len(times), self.width, -1)
+        return w.view(shape), v / self.width if self.reduction == "mean" else v, b

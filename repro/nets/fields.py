@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.checks import check_name, check_positive_counts
-from repro.ode.kernels import AffineLayer, PerceptronKernel
+from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers
 
 Affine = tuple[Tensor, Tensor]
 """Weight [out in] and bias [out] of a layer at one time."""
@@ -185,8 +185,8 @@ class PerceptronField(nn.Module):
         """Native steps of the field, with `probes` also of scale · Σ probeᵀ (∂f/∂y) probe; or why there are none."""
         with torch.enable_grad():
             layers = [layer.affine() for layer in self.layers]  # pyright: ignore[reportCallIssue]
-        reason = PerceptronKernel.why_not(layers, self.activation, y, probes)
-        return reason or PerceptronKernel(layers, self.activation, probes, scale)
+        reason = PerceptronKernel.why_not(layers[0].weight, self.activation, y, probes)
+        return reason or PerceptronKernel(SharedLayers(layers), self.activation, probes, scale)
 
 
 def _folded_trace(weights: list[Tensor], slopes: list[Tensor]) -> Float[Tensor, " batch"]:

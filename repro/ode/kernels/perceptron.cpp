@@ -5,6 +5,8 @@
 // gate(t) = sigmoid(t gate_w + gate_b). Tangents follow by u_l = W_l v_{l-1}, v_l = act'(z_l) * u_l, from v_0 = probe;
 // the state's last column, where there are probes, integrates scale * sum_p probe_p . u_L,p.
 //
+// Or the caller gives the maps of every stage (per_stage), where they depend on the time in another way.
+//
 // Rows are independent of one another: a block of them goes through all stages of a step while it is in the cache, the
 // values and tangents of a layer as one matrix product. The caller may split the rows over threads.
 
@@ -36,10 +38,12 @@ struct Layer {
 
 template <class T>
 struct Problem {
-  const Layer<T>* layers;
-  const T* noise;  // [probes rows dim]
-  int64_t n_layers, dim, n_probes, rows, softplus;
+  const Layer<T>* layers;  // [n_layers], or [stages n_layers]
+  const T* noise;          // [probes rows dim]
+  int64_t n_layers, dim, n_probes, rows, softplus, per_stage;
   T scale;
+
+  const Layer<T>& layer(int64_t stage, int64_t l) const { return layers[(per_stage ? stage : 0) * n_layers + l]; }
 };
 
 // Stages with their times. given: the first stage's value is an input.
@@ -193,9 +197,9 @@ template <class T>
 struct Weights {
   std::vector<Buffer<T>> forward, backward;
 
-  Weights(const Problem<T>& problem, bool both) {
+  Weights(const Problem<T>& problem, int64_t stage, bool both) {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const Layer<T>& layer = problem.layers[l];
+      const Layer<T>& layer = problem.layer(stage, l);
       const int64_t n_in = layer.n_in, n_out = layer.n_out, ld_out = padded<T>(n_out), ld_in = padded<T>(n_in);
       T* f = forward.emplace_back(n_in * ld_out).data();
       for (int64_t i = 0; i < n_in; ++i) {
@@ -216,9 +220,9 @@ template <class T>
 struct Columns {
   std::vector<std::vector<T>> gate, bias, grad_gate, grad_bias;
 
-  Columns(const Problem<T>& problem, T time) {
+  Columns(const Problem<T>& problem, int64_t stage, T time) {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const Layer<T>& layer = problem.layers[l];
+      const Layer<T>& layer = problem.layer(stage, l);
       std::vector<T> g(padded<T>(layer.n_out), T(1)), b(g.size());
       for (int64_t o = 0; o < layer.n_out; ++o) {
         if (layer.gate_weight) g[o] = sigmoid_(layer.gate_weight[o] * time + layer.gate_bias[o]);
@@ -232,9 +236,9 @@ struct Columns {
   }
 
   // Add the gradients to the parameters'.
-  void fold(const Problem<T>& problem, T time) const {
+  void fold(const Problem<T>& problem, int64_t stage, T time) const {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const Layer<T>& layer = problem.layers[l];
+      const Layer<T>& layer = problem.layer(stage, l);
       for (int64_t o = 0; o < layer.n_out; ++o) {
         const T g = gate[l][o], by_bias = grad_bias[l][o];
         layer.grad_bias[o] += g * by_bias;
@@ -415,15 +419,23 @@ static void combine(int64_t n, const T* y, T dt, const T* weights, int64_t n_sta
 template <class T>
 static std::vector<Columns<T>> columns_of(const Problem<T>& problem, const Step<T>& step) {
   std::vector<Columns<T>> columns;
-  for (int64_t s = 0; s < step.n_stages; ++s) columns.emplace_back(problem, step.time[s]);
+  for (int64_t s = 0; s < step.n_stages; ++s) columns.emplace_back(problem, s, step.time[s]);
   return columns;
+}
+
+// Of every stage, or one for all.
+template <class T>
+static std::vector<Weights<T>> weights_of(const Problem<T>& problem, const Step<T>& step, bool both) {
+  std::vector<Weights<T>> weights;
+  for (int64_t s = 0; s < (problem.per_stage ? step.n_stages : 1); ++s) weights.emplace_back(problem, s, both);
+  return weights;
 }
 
 template <class T>
 static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* y, const T* f,
                     T* y_end, T* f_end, T* y_mid, T* error) {
   const int64_t width = problem.dim + (problem.n_probes > 0), size = block_rows(problem, 1, end - begin);
-  const Weights<T> weights(problem, false);
+  const std::vector<Weights<T>> weights = weights_of(problem, step, false);
   const std::vector<Columns<T>> at_stage = columns_of(problem, step);
   std::vector<std::vector<T>> stages(step.n_stages, std::vector<T>(size * width));
   std::vector<T> at(size * width);
@@ -438,7 +450,7 @@ static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begi
         continue;
       }
       combine(n, y + offset, step.dt, step.beta[s], s, k, at.data());
-      evaluate(problem, weights, at_stage[s], first, rows, at.data(), stages[s].data(), kept);
+      evaluate(problem, weights[problem.per_stage ? s : 0], at_stage[s], first, rows, at.data(), stages[s].data(), kept);
     }
     combine(n, y + offset, step.dt, step.weights, step.n_stages, k, y_end + offset);
     std::copy_n(k[step.n_stages - 1], n, f_end + offset);
@@ -457,13 +469,14 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
                      const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy) {
   const int64_t width = problem.dim + (problem.n_probes > 0), stages = step.n_stages;
   const int64_t size = block_rows(problem, stages, end - begin), n_all = size * width;
-  const Weights<T> weights(problem, true);
+  const std::vector<Weights<T>> weights = weights_of(problem, step, true);
   std::vector<Columns<T>> at_stage = columns_of(problem, step);
-  std::vector<Buffer<T>> grads;
-  for (int64_t l = 0; l < problem.n_layers; ++l) {
-    const int64_t n = problem.layers[l].n_out * padded<T>(problem.layers[l].n_in);
-    std::fill_n(grads.emplace_back(n).data(), n, T(0));
-  }
+  std::vector<std::vector<Buffer<T>>> grads(weights.size());
+  for (auto& of_stage : grads)
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      const int64_t n = problem.layers[l].n_out * padded<T>(problem.layers[l].n_in);
+      std::fill_n(of_stage.emplace_back(n).data(), n, T(0));
+    }
   std::vector<Activations<T>> kept;
   for (int64_t s = 0; s < stages; ++s) kept.emplace_back(problem, size);
   std::vector<std::vector<T>> k_(stages, std::vector<T>(n_all)), gk(stages, std::vector<T>(n_all));
@@ -476,7 +489,7 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
     for (int64_t s = 0; s < stages; ++s) {
       k[s] = k_[s].data();
       combine(n, y + offset, step.dt, step.beta[s], s, k, at.data());
-      evaluate(problem, weights, at_stage[s], first, rows, at.data(), k_[s].data(), kept[s]);
+      evaluate(problem, weights[problem.per_stage ? s : 0], at_stage[s], first, rows, at.data(), k_[s].data(), kept[s]);
     }
     for (int64_t i = 0; i < n; ++i) gy[offset + i] = g_end[offset + i] + (g_mid ? g_mid[offset + i] : T(0));
     for (int64_t s = 0; s < stages; ++s)
@@ -488,7 +501,8 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
       }
     for (int64_t s = stages - 1; s >= 0; --s) {
       std::fill_n(g_at.begin(), n, T(0));
-      pull(problem, weights, at_stage[s], rows, gk[s].data(), g_at.data(), kept[s], grads, above, below);
+      const int64_t shared = problem.per_stage ? s : 0;
+      pull(problem, weights[shared], at_stage[s], rows, gk[s].data(), g_at.data(), kept[s], grads[shared], above, below);
       for (int64_t c = 0; c < n; ++c) {
         // the integrated trace does not enter the field
         gy[offset + c] += g_at[c];
@@ -496,13 +510,14 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
       }
     }
   }
-  for (int64_t s = 0; s < stages; ++s) at_stage[s].fold(problem, step.time[s]);
-  for (int64_t l = 0; l < problem.n_layers; ++l) {
-    const Layer<T>& layer = problem.layers[l];
-    for (int64_t o = 0; o < layer.n_out; ++o)
-      for (int64_t i = 0; i < layer.n_in; ++i)
-        layer.grad_weight[o * layer.n_in + i] += grads[l].data()[o * padded<T>(layer.n_in) + i];
-  }
+  for (int64_t s = 0; s < stages; ++s) at_stage[s].fold(problem, s, step.time[s]);
+  for (size_t s = 0; s < grads.size(); ++s)
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      const Layer<T>& layer = problem.layer(s, l);
+      for (int64_t o = 0; o < layer.n_out; ++o)
+        for (int64_t i = 0; i < layer.n_in; ++i)
+          layer.grad_weight[o * layer.n_in + i] += grads[s][l].data()[o * padded<T>(layer.n_in) + i];
+    }
 }
 
 extern "C" {

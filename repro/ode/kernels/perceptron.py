@@ -4,45 +4,27 @@ import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from repro.ode.kernels.build import library
+from repro.ode.kernels.layers import MAX_STAGES, Numbers, Source
 from repro.ode.kernels.protocol import Cotangents, StageTimes, StepResult
 from repro.ode.tableau import Tableau
 
-MAX_STAGES = 8
 ROWS_PER_THREAD = 256
 """Fewer are not worth waking another thread."""
 ACTIVATIONS = ("tanh", "softplus")
-
-
-class AffineLayer(NamedTuple):
-    """A layer x ↦ W(t) x + b(t) with W(t) = g(t) W, b(t) = g(t) b + t s, g(t) = sigmoid(t g₁ + g₀).
-
-    Attributes:
-        weight: W [out in].
-        bias: b [out].
-        gate_weight: g₁ [out]; None for g = 1.
-        gate_bias: g₀ [out]; None with `gate_weight`.
-        shift: s [out]; None for 0.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    gate_weight: Tensor | None = None
-    gate_bias: Tensor | None = None
-    shift: Tensor | None = None
 
 
 class PerceptronKernel:
     """Steps of dy/dt = f(t, y), or of (y, ∫ trace) with d/dt = (f, scale · Σ_p probe_pᵀ (∂f/∂y) probe_p).
 
     Args:
-        layers: Affine layers; the activation stands between them.
+        source: Gives the affine layers; the activation stands between them.
         activation: One of `ACTIVATIONS`.
         probes: Tangents [probe batch dim]; None leaves the trace out.
         scale: Of the sum over probes.
@@ -50,23 +32,28 @@ class PerceptronKernel:
 
     def __init__(
         self,
-        layers: Sequence[AffineLayer],
+        source: Source,
         activation: str,
         probes: Float[Tensor, "probe batch dim"] | None = None,
         scale: float = 1.0,
     ) -> None:
-        self._layers, self._softplus = layers, ACTIVATIONS.index(activation) == 1
+        self._source, self._softplus = source, ACTIVATIONS.index(activation) == 1
         self._probes = None if probes is None else probes.detach().contiguous()
-        self._dim, self._scale = layers[0].weight.shape[1], scale
-        self._native = _native(layers[0].weight.dtype)
-        self._held = [_held(layer) for layer in layers]
-        self._grads: list[list[list[Tensor | None]]] = []
+        self._dim, self._scale = source.like.shape[1], scale
+        self._native = _native(source.like.dtype)
         self._steps: dict[tuple[Tableau, int, bool], Any] = {}
+        self._problems: dict[tuple[int, int], Any] = {}
 
     @staticmethod
-    def why_not(layers: Sequence[AffineLayer], activation: str, y: Tensor, probes: Tensor | None = None) -> str | None:
-        """Why the kernel can't take steps of this field from y [batch columns]; None if it can."""
-        like = layers[0].weight
+    def why_not(like: Tensor, activation: str, y: Tensor, probes: Tensor | None = None) -> str | None:
+        """Why there is no kernel for steps from y [batch columns]; None if there is.
+
+        Args:
+            like: A weight [out in] of the field's first layer.
+            activation: The field's.
+            y: State.
+            probes: Tangents.
+        """
         if y.ndim != 2 or y.shape[1] != like.shape[1] + (probes is not None) or y.dtype != like.dtype:
             return f"it takes {like.dtype} states of {like.shape[1]} numbers a row, not {y.dtype} {tuple(y.shape)}"
         if like.device.type != "cpu":
@@ -91,7 +78,7 @@ class PerceptronKernel:
         f = None if f is None else f.contiguous()
         out = y.new_empty(4 if adaptive else 2, *y.shape)
         mid, error = (out[2], out[3]) if adaptive else (None, None)
-        self._call(self._native.forward, step, len(y), [y, f, out[0], out[1], mid, error], 0)
+        self._call(self._native.forward, step, len(y), [y, f, out[0], out[1], mid, error])
         return StepResult(out[0], out[1], mid, error)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
@@ -103,33 +90,23 @@ class PerceptronKernel:
         step = self._step(tableau, at, n_stages, given=False)
         gy = torch.empty_like(y)
         given = [None if g is None else g.contiguous() for g in cotangents]
-        self._call(self._native.backward, step, len(y), [y, *given, gy], 1)
+        self._call(self._native.backward, step, len(y), [y.contiguous(), *given, gy])
+        self._source.collect()
         return gy
 
     def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-        """Sum over threads, and through the views by which layers hold parameters."""
-        outputs, grads = [], []
-        for layer, *threads in zip(self._layers, *self._grads, strict=True):
-            for tensor, *parts in zip(layer, *threads, strict=True):
-                if tensor is not None and tensor.requires_grad:
-                    outputs.append(tensor)
-                    grads.append(functools.reduce(torch.add, parts).view_as(tensor))
-        if not outputs:
-            return (None,) * len(parameters)
-        return torch.autograd.grad(outputs, parameters, grads, allow_unused=True)
-
-    def evaluate_and_pull(self, t: float, y: Tensor, cotangent: Tensor) -> Tensor:
-        """Pull a cotangent back through one evaluation of the field."""
-        zero = torch.zeros_like(y)
-        return self.pull(_EVALUATION, StageTimes(t, 0.0, t), 1, y, Cotangents(zero, None, None, cotangent))
+        """What `pull` added up since the last time; see `StepKernel`."""
+        return self._source.gradients(parameters)
 
     def _step(self, tableau: Tableau, at: StageTimes, n_stages: int, *, given: bool) -> Any:  # noqa: ANN401
         key = (tableau, n_stages, given)
         step = self._steps.get(key)
         if step is None:
             step = self._steps[key] = self._native.step(tableau, n_stages, given)
+        times = at.of(tableau)[:n_stages]
         step.dt = at.size
-        step.time[:n_stages] = at.of(tableau)[:n_stages]
+        step.time[:n_stages] = times
+        self._source.prepare(times)
         return step
 
     def _call(
@@ -138,17 +115,14 @@ class PerceptronKernel:
         step: Any,  # noqa: ANN401
         rows: int,
         tensors: list[Tensor | None],
-        grads: int,
     ) -> None:
+        """Run a function of the kernel on all rows, split over torch's threads where that pays."""
         pointers = [None if x is None else x.data_ptr() for x in tensors]
-        threads = max(1, min(torch.get_num_threads(), rows * (1 + self._n_probes) // ROWS_PER_THREAD))
-        while len(self._grads) < (threads if grads else 1):
-            self._grads.append([[None if x is None else torch.zeros_like(x) for x in held] for held in self._held])
+        n_probes = 0 if self._probes is None else len(self._probes)
+        threads = max(1, min(torch.get_num_threads(), rows * (1 + n_probes) // ROWS_PER_THREAD))
         bounds = [rows * i // threads for i in range(threads + 1)]
         jobs = [
-            functools.partial(
-                function, self._problem(i if grads else 0, rows), step, bounds[i], bounds[i + 1], *pointers
-            )
+            functools.partial(function, self._problem(i, rows), step, bounds[i], bounds[i + 1], *pointers)
             for i in range(threads)
         ]
         if threads == 1:
@@ -156,33 +130,17 @@ class PerceptronKernel:
         else:
             list(_pool(threads).map(lambda job: job(), jobs))
 
-    @property
-    def _n_probes(self) -> int:
-        return 0 if self._probes is None else len(self._probes)
-
     def _problem(self, thread: int, rows: int) -> Any:  # noqa: ANN401
         key = (thread, rows)
         if key not in self._problems:
             self._problems[key] = self._native.problem(
-                self._held, self._grads[thread], self._probes, self._dim, rows, self._softplus, self._scale
+                self._source, self._source.into(thread), self._probes, self._dim, rows, self._softplus, self._scale
             )
         return self._problems[key]
-
-    @functools.cached_property
-    def _problems(self) -> dict[tuple[int, int], Any]:
-        return {}
 
 
 _EVALUATION = Tableau((0.0,), ((),), (0.0,))
 """A step of no size whose only stage is the field's value."""
-
-
-def _held(layer: AffineLayer) -> tuple[Tensor | None, ...]:
-    """The layer's numbers as the kernel reads them: rows of the weight may lie apart, vectors may not."""
-    weight, *vectors = (None if x is None else x.detach() for x in layer)
-    assert weight is not None
-    weight = weight if weight.stride(1) == 1 else weight.contiguous()
-    return weight, *(None if x is None else x.contiguous() for x in vectors)
 
 
 @functools.cache
@@ -209,7 +167,7 @@ class _Native:
             _fields_ = [
                 ("layers", ctypes.POINTER(Layer)),
                 ("noise", pointer),
-                *[(n, size) for n in ("n_layers", "dim", "n_probes", "rows", "softplus")],
+                *[(n, size) for n in ("n_layers", "dim", "n_probes", "rows", "softplus", "per_stage")],
                 ("scale", scalar),
             ]
 
@@ -232,8 +190,8 @@ class _Native:
 
     def problem(
         self,
-        layers: Sequence[Sequence[Tensor | None]],
-        grads: Sequence[Sequence[Tensor | None]],
+        source: Source,
+        grads: Sequence[Numbers],
         probes: Tensor | None,
         dim: int,
         rows: int,
@@ -241,16 +199,21 @@ class _Native:
         scale: float,
     ) -> Any:  # noqa: ANN401
         """Describe the field; the tensors must outlive the description."""
-        entries = []
-        for held, into in zip(layers, grads, strict=True):
-            weight = held[0]
-            assert weight is not None
-            pointers = [None if x is None else x.data_ptr() for x in (*held, *into)]
-            entries.append(self._layer(*pointers, weight.shape[1], weight.shape[0], weight.stride(0)))
+        pairs = list(zip(source.held, grads, strict=True))
+        entries = [self._entry(source, held, into, s) for s in range(source.n_stages) for held, into in pairs]
         array = (self._layer * len(entries))(*entries)
         noise = None if probes is None else probes.data_ptr()
-        n_probes = 0 if probes is None else len(probes)
-        return self._problem(array, noise, len(entries), dim, n_probes, rows, int(softplus), scale)
+        n_probes, per_stage = 0 if probes is None else len(probes), source.n_stages > 1
+        sizes = (len(pairs), dim, n_probes, rows, int(softplus), int(per_stage))
+        return self._problem(array, noise, *sizes, scale)
+
+    def _entry(self, source: Source, held: Numbers, into: Numbers, stage: int) -> Any:  # noqa: ANN401
+        """One layer at one stage."""
+        tensors = [x if x is None or source.n_stages == 1 else x[stage] for x in (*held, *into)]
+        weight = tensors[0]
+        assert weight is not None
+        pointers = [None if x is None else x.data_ptr() for x in tensors]
+        return self._layer(*pointers, weight.shape[1], weight.shape[0], weight.stride(0))
 
     def step(self, tableau: Tableau, n_stages: int, given: bool) -> Any:  # noqa: ANN401
         """Describe a method's first `n_stages` stages; time and size are filled in by the caller."""

@@ -1,0 +1,189 @@
+"""The layers that the native kernel multiplies by: where their numbers lie, and how gradients get to parameters."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+MAX_STAGES = 8
+
+
+class AffineLayer(NamedTuple):
+    """A layer x ↦ W(t) x + b(t) with W(t) = g(t) W, b(t) = g(t) b + t s, g(t) = sigmoid(t g₁ + g₀).
+
+    Attributes:
+        weight: W [out in].
+        bias: b [out].
+        gate_weight: g₁ [out]; None for g = 1.
+        gate_bias: g₀ [out]; None with `gate_weight`.
+        shift: s [out]; None for 0.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    gate_weight: Tensor | None = None
+    gate_bias: Tensor | None = None
+    shift: Tensor | None = None
+
+
+Numbers = tuple[Tensor | None, ...]
+"""A layer's numbers, or their gradients, in the order of `AffineLayer`."""
+LayersAt = Callable[[Float[Tensor, " stage"]], Sequence[AffineLayer]]
+"""Layers at several times, each number with a first axis for them."""
+
+
+class Source(Protocol):
+    """Gives the kernel its layers, and takes their gradients."""
+
+    like: Tensor
+    """A weight [out in] of the first layer, for sizes, dtype and device."""
+    n_stages: int
+    """1, or for how many stages the layers are given one by one."""
+    held: list[Numbers]
+    """What the kernel reads."""
+
+    def prepare(self, times: list[float]) -> None:
+        """Have the layers of these stages in `held`."""
+        ...
+
+    def into(self, thread: int) -> list[Numbers]:
+        """Where a thread adds gradients, in the form of `held`."""
+        ...
+
+    def collect(self) -> None:
+        """Take over what the threads have added for the stages last prepared."""
+        ...
+
+    def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        """What was collected, for each parameter; the next collection starts from zero."""
+        ...
+
+
+class SharedLayers:
+    """Layers that all stages share, time entering by their gates and shifts alone.
+
+    Args:
+        layers: Their numbers, differentiable in the parameters.
+    """
+
+    n_stages = 1
+
+    def __init__(self, layers: Sequence[AffineLayer]) -> None:
+        self._layers, self.like = layers, layers[0].weight
+        self.held = [_held(layer) for layer in layers]
+        self._threads: list[list[Numbers]] = []
+
+    def prepare(self, times: list[float]) -> None:
+        """Nothing to do: the kernel knows gates and shifts."""
+
+    def into(self, thread: int) -> list[Numbers]:
+        """See `Source`."""
+        while len(self._threads) <= thread:
+            self._threads.append(_zeros(self.held))
+        return self._threads[thread]
+
+    def collect(self) -> None:
+        """Nothing to do: the threads' sums stay where they are."""
+
+    def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        """See `Source`; through the views by which layers hold parameters."""
+        return _pulled(self._layers, _take(self._threads), parameters)
+
+
+class MovingLayers:
+    """Layers that some function of the time gives, evaluated at each step's stages.
+
+    Args:
+        at: The layers at several times; differentiable in the parameters.
+        like: For dtype and device.
+    """
+
+    n_stages = MAX_STAGES
+
+    def __init__(self, at: LayersAt, like: Tensor) -> None:
+        self._at, self._times = at, like.new_zeros(0)
+        with torch.no_grad():
+            first = at(like.new_zeros(MAX_STAGES))
+        self.like, self.held = first[0].weight[0], [_held(layer) for layer in first]
+        self._threads: list[list[Numbers]] = []
+        self._collected: list[tuple[Tensor, list[Numbers]]] = []
+
+    def prepare(self, times: list[float]) -> None:
+        """See `Source`."""
+        self._times = self.like.new_tensor(times)
+        with torch.no_grad():
+            for target, layer in zip(self.held, self._at(self._times), strict=True):
+                for into, value in zip(target, layer, strict=True):
+                    if into is not None and value is not None:
+                        into[: len(times)] = value
+
+    def into(self, thread: int) -> list[Numbers]:
+        """See `Source`."""
+        while len(self._threads) <= thread:
+            self._threads.append(_zeros(self.held))
+        return self._threads[thread]
+
+    def collect(self) -> None:
+        """See `Source`."""
+        n = len(self._times)
+        sums = [tuple(None if x is None else x[:n].clone() for x in layer) for layer in _take(self._threads)]
+        self._collected.append((self._times, sums))
+
+    def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        """See `Source`; one evaluation of the layers at the times of all steps."""
+        if not self._collected:
+            return (None,) * len(parameters)
+        times, parts = zip(*self._collected, strict=True)
+        self._collected = []
+        with torch.enable_grad():
+            layers = self._at(torch.cat(times))
+        sums = [tuple(_joined(column) for column in zip(*layer, strict=True)) for layer in zip(*parts, strict=True)]
+        return _pulled(layers, sums, parameters)
+
+
+def _held(layer: AffineLayer) -> Numbers:
+    """The layer's numbers as the kernel reads them: rows of the weight may lie apart, vectors may not."""
+    weight, *vectors = (None if x is None else x.detach() for x in layer)
+    assert weight is not None
+    weight = weight if weight.ndim == 2 and weight.stride(1) == 1 else weight.contiguous()
+    return weight, *(None if x is None else x.contiguous() for x in vectors)
+
+
+def _zeros(layers: Sequence[Numbers]) -> list[Numbers]:
+    return [tuple(None if x is None else torch.zeros(x.shape, dtype=x.dtype) for x in layer) for layer in layers]
+
+
+def _take(threads: Sequence[Sequence[Numbers]]) -> list[Numbers]:
+    """Sum over threads, which start from zero again."""
+    sums = [
+        tuple(
+            None if parts[0] is None else functools.reduce(torch.add, parts).clone()
+            for parts in zip(*of_layer, strict=True)
+        )
+        for of_layer in zip(*threads, strict=True)
+    ]
+    for thread in threads:
+        for layer in thread:
+            for x in layer:
+                if x is not None:
+                    x.zero_()
+    return sums
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    return None if parts[0] is None else torch.cat([part for part in parts if part is not None])
+
+
+def _pulled(
+    layers: Sequence[AffineLayer], grads: Sequence[Numbers], parameters: tuple[Tensor, ...]
+) -> tuple[Tensor | None, ...]:
+    """Cotangents of the layers' numbers, pulled back to the parameters."""
+    pairs = [pair for layer, sums in zip(layers, grads, strict=True) for pair in zip(layer, sums, strict=True)]
+    used = [(x, g.view_as(x)) for x, g in pairs if x is not None and g is not None and x.requires_grad]
+    if not used:
+        return (None,) * len(parameters)
+    outputs, vectors = zip(*used, strict=True)
+    return torch.autograd.grad(outputs, parameters, vectors, allow_unused=True)
