@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+import torch
+from torch import Tensor
+
 
 def check_name(argument: str, value: str, allowed: Iterable[str]) -> None:
     """Check that a setting is one of the known names.
@@ -22,3 +25,14 @@ def check_positive_counts(**counts: int) -> None:
     for argument, value in counts.items():
         if value < 1:
             raise ValueError(f"{argument} must be at least 1; got {value}")
+
+
+def check_finite(points: Tensor, argument: str) -> None:
+    """Check that a tensor holds neither infinities nor NaN.
+
+    Raises:
+        ValueError: It does; the message names the argument and counts them.
+    """
+    finite = torch.isfinite(points.detach())
+    if not finite.all():
+        raise ValueError(f"{argument} must be finite; {int((~finite).sum())} of its numbers are not")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Generator, Tensor
 
-from repro.checks import check_positive_counts
+from repro.checks import check_finite, check_positive_counts
 from repro.data.pinwheel import Pinwheel
 from repro.data.toy2d import Blobs, Checkerboard, Curves, Rings, Spirals, moons, swiss_roll
 
@@ -99,9 +99,7 @@ def _checked_density(evaluate: LogDensity, dim: int) -> LogDensity:
     @wraps(evaluate)
     def log_density(x: Tensor) -> Tensor:
         check_points(x, dim, "x")
-        finite = torch.isfinite(x.detach())
-        if not finite.all():
-            raise ValueError(f"x must be finite; {int((~finite).sum())} of its numbers are not")
+        check_finite(x, "x")
         return torch.cat([evaluate(rows) for rows in x.double().split(_CHUNK)])
 
     return log_density

@@ -123,10 +123,10 @@ def draw_noise(
         return None
     if given is None:
         return NOISES[kind](shape, generator).to(like)
-    if given.ndim != 3 or given.shape[1:] != shape[1:] or given.dtype != like.dtype:
+    if given.ndim != 3 or not len(given) or given.shape[1:] != shape[1:] or given.dtype != like.dtype:
         raise ValueError(
-            f"noise must be {like.dtype} of shape [probe, {shape[1]}, {shape[2]}]; got {given.dtype} "
-            f"{tuple(given.shape)}"
+            f"noise must be {like.dtype} of shape [probe, {shape[1]}, {shape[2]}] with at least one probe; got "
+            f"{given.dtype} {tuple(given.shape)}"
         )
     return given
 

@@ -1,6 +1,7 @@
 """Base distributions: the standard normal, on whatever device and dtype it is asked, and any of torch's own."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -12,10 +13,15 @@ def log_prob(base: Distribution | None, z: Float[Tensor, "batch dim"]) -> Float[
     """Log-density of the base, in nats; None is N(0, I).
 
     Raises:
-        ValueError: The distribution gives something other than one number a row.
+        ValueError: The distribution lies on another device, or gives something other than one number a row.
     """
     if base is None:
         return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+    if others := {tensor.device for tensor in _tensors(base)} - {z.device}:
+        raise ValueError(
+            f"base must lie on the device of the data, {z.device}; its tensors lie on {others.pop()}. Build it there: "
+            "torch's distributions do not move with a module"
+        )
     values = base.log_prob(z)
     if values.shape != z.shape[:1]:
         raise ValueError(
@@ -42,3 +48,12 @@ def sample(
     with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
         torch.manual_seed(seed)
         return base.sample(torch.Size([n])).to(like)
+
+
+def _tensors(base: Distribution) -> Iterator[Tensor]:
+    """The tensors that a distribution is made of, those of the distributions within it included."""
+    for value in vars(base).values():
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Distribution):
+            yield from _tensors(value)

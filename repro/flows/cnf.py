@@ -59,6 +59,8 @@ class CNF(nn.Module):
         super().__init__()
         check_estimator(divergence, noise, n_probes, penalties)
         check_positive_counts(dim=dim)
+        if getattr(field, "dim", dim) != dim:
+            raise ValueError(f"dim must be that of the field, {getattr(field, 'dim', dim)}; got {dim}")
         if not 0 < t1 < float("inf"):
             raise ValueError(f"t1 must be finite and > 0, the flow's start; got {t1}")
         self.field, self.dim, self.t1, self.base = field, dim, t1, base
@@ -87,7 +89,7 @@ class CNF(nn.Module):
 
         Raises:
             ValueError: x has another shape, is empty or not finite; or noise does not fit; the message names it.
-            TypeError: x is not floating.
+            TypeError: x is not floating, or of another dtype than the field.
             SolveError: The solve failed; also out of `backward()`.
         """
         z, gain = self.transform(x, noise, generator)
@@ -173,6 +175,8 @@ class CNF(nn.Module):
     def _check(self, x: Tensor, name: str) -> None:
         if not x.is_floating_point():
             raise TypeError(f"{name} must be a floating tensor; got {x.dtype}")
+        if x.dtype != (wanted := next((p.dtype for p in self.parameters()), x.dtype)):
+            raise TypeError(f"{name} must have the field's dtype, {wanted}; got {x.dtype}")
         if x.ndim != 2 or x.shape[1] != self.dim or len(x) == 0:
             raise ValueError(f"{name} must have shape [batch, {self.dim}] with batch ≥ 1; got {tuple(x.shape)}")
         if not torch.isfinite(x.detach()).all():

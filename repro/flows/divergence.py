@@ -17,7 +17,7 @@ FieldAndTrace = tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]
 Noise = Float[Tensor, "probe batch dim"]
 
 MEMORY_BOUND = 4 * 2**30
-"""Bytes that the Jacobians of one evaluation may take in `exact`."""
+"""Bytes that one evaluation by `exact` may hold."""
 LOOP_UP_TO = 32
 """Dimension up to which single vector-Jacobian products beat one batched forward-mode pass (CPU, 2 threads)."""
 
@@ -46,19 +46,32 @@ def exact(
         noise: Not used.
 
     Raises:
-        ValueError: The Jacobians would take more than `MEMORY_BOUND` bytes.
+        ValueError: Jacobians and tangents would take more than `MEMORY_BOUND` bytes; see `held_bytes`.
     """
     batch, dim = y.shape
-    if (size := batch * dim * dim * y.element_size()) > MEMORY_BOUND:
+    if (size := held_bytes(field, y)) > MEMORY_BOUND:
         raise ValueError(
-            f"divergence 'exact' would hold Jacobians of {size / 2**30:.1f} GiB for batch {batch} and dim {dim}, over "
-            f"its bound of {MEMORY_BOUND / 2**30:.0f} GiB; use a smaller batch, 'closed_form' or 'hutchinson'"
+            f"divergence 'exact' would hold {size / 2**30:.1f} GiB of Jacobians and tangents for batch {batch} and dim "
+            f"{dim}, over its bound of {MEMORY_BOUND / 2**30:.0f} GiB; use a smaller batch, 'closed_form' or "
+            "'hutchinson'"
         )
     if push := _offered(field, "push"):
         basis = torch.eye(dim, dtype=y.dtype, device=y.device).unsqueeze(1).expand(dim, batch, dim)
         dy, columns = push(t, y, basis)
         return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
     return _by_rows(field, t, y) if dim <= LOOP_UP_TO else _by_columns(field, t, y)
+
+
+def held_bytes(field: VectorField, y: Float[Tensor, "batch dim"]) -> int:
+    """Estimate what `exact` holds: each unit vector's image at the output and, twice, at the hidden layers.
+
+    At every hidden layer a tangent is there before and after the activation's slope. All layers' are kept where a
+    backward pass may follow, else one layer's at a time. Layers are read off the field's `width` and `depth`; a field
+    that has none counts as one hidden layer of the state's width.
+    """
+    batch, dim = y.shape
+    layers = getattr(field, "depth", 1) if torch.is_grad_enabled() else 1
+    return batch * dim * (dim + 2 * layers * getattr(field, "width", dim)) * y.element_size()
 
 
 def closed_form(

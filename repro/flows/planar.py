@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from repro.checks import check_name, check_positive_counts
+from repro.checks import check_finite, check_name, check_positive_counts
 from repro.flows import base
 
 DIRECTIONS = ("to_base", "from_base")
@@ -61,7 +61,7 @@ class PlanarFlow(nn.Module):
         """Push points through all layers; return them and log |det ∂y/∂x|.
 
         Raises:
-            ValueError: `x` has another dimension than the flow.
+            ValueError: `x` has another dimension than the flow, or is not finite.
         """
         self._check("x", x)
         return _Layers.apply(x, self.w, self.u, self.b)  # pyright: ignore[reportReturnType]
@@ -76,7 +76,7 @@ class PlanarFlow(nn.Module):
         1 / (1 + wᵀû) each.
 
         Raises:
-            ValueError: `y` has another dimension than the flow.
+            ValueError: `y` has another dimension than the flow, or is not finite.
         """
         self._check("y", y)
         s, _, v = _constrain(self.w, self.u)
@@ -89,7 +89,7 @@ class PlanarFlow(nn.Module):
         """Return log p(x) in nats; with direction "from_base" by numerical inversion, without gradients.
 
         Raises:
-            ValueError: `x` has another dimension than the flow.
+            ValueError: `x` has another dimension than the flow, or is not finite.
         """
         self._check("x", x)
         if self.direction == "to_base":
@@ -121,6 +121,7 @@ class PlanarFlow(nn.Module):
     def _check(self, name: str, points: Tensor) -> None:
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ValueError(f"{name} must have shape [batch, {self.dim}]; got {tuple(points.shape)}")
+        check_finite(points, name)
 
 
 def _constrain(w: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -53,7 +53,14 @@ class Stack(nn.Module):
         noise: Sequence[Tensor] | None = None,
         generator: Generator | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Log-density of data, in nats; `noise` holds one tensor for each flow."""
+        """Log-density of data, in nats; `noise` holds one tensor for each flow.
+
+        Raises:
+            ValueError: `noise` is one tensor, or does not hold as many as there are flows.
+        """
+        if noise is not None and (isinstance(noise, Tensor) or len(noise) != len(self.flows)):
+            found = "one tensor" if isinstance(noise, Tensor) else f"{len(noise)} entries"
+            raise ValueError(f"noise must be a sequence of {len(self.flows)} tensors, one for each flow; got {found}")
         gain = x.new_zeros(len(x))
         for flow, probes in zip(self._cnfs, noise or [None] * len(self.flows), strict=True):
             x, more = flow.transform(x, probes, generator)

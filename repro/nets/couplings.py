@@ -22,7 +22,7 @@ from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.lazy import Flow, LazyTransform, UnconditionalDistribution, UnconditionalTransform
 from zuko.transforms import LULinearTransform
 
-from repro.checks import check_positive_counts
+from repro.checks import check_finite, check_positive_counts
 from repro.flows import base
 
 
@@ -44,10 +44,11 @@ class CouplingFlow(nn.Module):
         """Return log p(x) in nats.
 
         Raises:
-            ValueError: `x` has another dimension than the flow.
+            ValueError: `x` has another dimension than the flow, or is not finite.
         """
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape [batch, {self.dim}]; got {tuple(x.shape)}")
+        check_finite(x, "x")
         return self.flow().log_prob(x)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "batch dim"]:

@@ -1,5 +1,6 @@
 """The continuous flow: likelihoods against closed forms and autograd, inverses, noise, bad input."""
 
+import inspect
 import math
 
 import pytest
@@ -260,6 +261,12 @@ def test_bad_data_are_named(make_field):
         flow.log_prob(rows(2), rows(2)[None])
     with pytest.raises(ValueError, match="noise must be"):
         CNF(make_field(2), 2, divergence="hutchinson").log_prob(rows(2), rows(2))
+    with pytest.raises(ValueError, match=r"noise must be .* at least one probe"):
+        CNF(make_field(2), 2, divergence="hutchinson").log_prob(rows(2), rows(2)[None][:0])
+    with pytest.raises(TypeError, match=r"x must have the field's dtype, torch\.float64; got torch\.float32"):
+        flow.log_prob(rows(2).float())
+    with pytest.raises(ValueError, match="dim must be that of the field, 2; got 3"):
+        CNF(make_field(2), 3)
     with pytest.raises(ValueError, match="n must"):
         flow.sample(0)
     with pytest.raises(ValueError, match="base"):
@@ -268,3 +275,16 @@ def test_bad_data_are_named(make_field):
         Stack([])
     with pytest.raises(ValueError, match="flows"):
         Stack([CNF(make_field(2), 2), CNF(make_field(3), 3)])
+    stack = Stack([CNF(make_field(2), 2, divergence="hutchinson") for _ in "ab"])
+    for noise in (rows(2)[None], [rows(2)[None]], []):
+        with pytest.raises(ValueError, match="noise must be a sequence of 2 tensors, one for each flow; got"):
+            inspect.unwrap(Stack.log_prob)(stack, rows(2), noise)  # users have no checks of annotations before ours
+
+
+def test_a_base_on_another_device_is_named(make_field):
+    """On the meta device, which every machine has."""
+    base = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    flow = CNF(make_field(2), 2, base=base)
+    with pytest.raises(ValueError, match="base must lie on the device of the data, meta; its tensors lie on cpu"):
+        flow.base_log_prob(torch.zeros(3, 2, device="meta"))
+    assert flow.base_log_prob(torch.zeros(3, 2)).shape == (3,)

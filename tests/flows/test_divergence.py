@@ -6,6 +6,7 @@ from torch import nn
 
 from repro.flows import divergence as module
 from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES, hutchinson_variance
+from repro.metrics import saved_bytes
 from repro.types import BottleneckField, ClosedFormField, TangentField
 
 T = torch.tensor(0.3, dtype=torch.float64)
@@ -151,7 +152,24 @@ def test_missing_noise_is_named(make_field, name):
         DIVERGENCES[name](make_field(3), T, rows(3), None)
 
 
-def test_too_large_jacobians_are_refused_before_they_are_made(make_field, monkeypatch):
-    monkeypatch.setattr(module, "MEMORY_BOUND", 4 * 3 * 3 * 8 - 1)
-    with pytest.raises(ValueError, match=r"'exact'.*batch 4 and dim 3"):
-        DIVERGENCES["exact"](make_field(3), T, rows(3), None)
+def test_what_would_not_fit_is_refused_before_it_is_made(make_field, hide, monkeypatch):
+    field = make_field(3)
+    for used, size in ((field, module.held_bytes(field, rows(3))), (hide(field), 4 * 3 * 9 * 8)):
+        monkeypatch.setattr(module, "MEMORY_BOUND", size - 1)
+        with pytest.raises(ValueError, match=r"'exact'.*batch 4 and dim 3"):
+            DIVERGENCES["exact"](used, T, rows(3), None)
+        monkeypatch.setattr(module, "MEMORY_BOUND", size)
+        DIVERGENCES["exact"](used, T, rows(3), None)
+
+
+@pytest.mark.parametrize(("dim", "width", "depth"), [(5, 64, 3), (40, 8, 2), (40, 100, 1)])
+def test_what_is_held_is_what_autograd_keeps(make_field, dim, width, depth):
+    """Up to the plain evaluation's own activations, which do not grow with the number of tangents."""
+    field, y = make_field(dim, width, depth), rows(dim, batch=50)
+    with saved_bytes(field.parameters()) as kept:
+        DIVERGENCES["exact"](field, T, y, None)
+    with saved_bytes(field.parameters()) as plain:
+        field(T, y)
+    assert (kept.total - plain.total) / module.held_bytes(field, y) == pytest.approx(1, abs=0.4)
+    with torch.no_grad():
+        assert depth == 1 or module.held_bytes(field, y) < 50 * dim * (dim + 2 * depth * width) * 8

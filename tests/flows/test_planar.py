@@ -244,3 +244,11 @@ def test_points_of_another_dimension_are_named():
         flow.log_prob(points)
     with pytest.raises(ValueError, match=r"^n must be at least 1; got 0"):
         flow.sample(0)
+
+
+@pytest.mark.parametrize("direction", ["to_base", "from_base"])
+def test_points_that_are_not_finite_are_named(direction):
+    flow, points = PlanarFlow(2, 3, direction=direction), torch.tensor([[1.0, math.nan]])
+    for name, call in (("x", flow.transform), ("y", flow.inverse), ("x", flow.log_prob)):
+        with pytest.raises(ValueError, match=f"^{name} must be finite; 1 of its numbers"):
+            call(points)

@@ -124,5 +124,7 @@ def test_wrong_points_and_counts_are_named():
     flow = glow(depth=1)
     with pytest.raises(ValueError, match=r"^x must have shape \[batch, 2\]; got \(4, 3\)"):
         flow.log_prob(torch.randn(4, 3))
+    with pytest.raises(ValueError, match=r"^x must be finite; 1 of its numbers"):
+        flow.log_prob(torch.tensor([[1.0, torch.nan]]))
     with pytest.raises(ValueError, match=r"^n must be at least 1; got 0"):
         flow.sample(0)

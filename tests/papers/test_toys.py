@@ -56,7 +56,10 @@ def test_the_public_rings_are_another_distribution(tmp_path):
         fig2_toy2d.Config(data="moons", released_sampling=True)
 
 
-@pytest.mark.parametrize("setting", [{"data": "mnist"}, {"layer": "hyper"}, {"batch": 0}, {"gradient": "x"}])
+BAD = ({"data": "mnist"}, {"layer": "hyper"}, {"batch": 0}, {"gradient": "x"}, {"side": 1}, {"film_frames": 0})
+
+
+@pytest.mark.parametrize("setting", BAD)
 def test_bad_settings_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         fig2_toy2d.Config(**setting)

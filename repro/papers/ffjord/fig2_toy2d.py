@@ -104,6 +104,8 @@ class Config(experiment.Config):
         check_name("layer", self.layer, FIELDS)
         if min(self.iterations, self.batch, self.test_points) < 1:
             raise ValueError("iterations, batch and test_points must be at least 1")
+        if self.side < 2 or self.film_frames < 1:
+            raise ValueError(f"side must be at least 2, film_frames 1; got {self.side} and {self.film_frames}")
         if self.released_sampling and DENSITIES[self.data].released is None:
             raise ValueError(f"released_sampling: the public code samples {self.data} as we do")
         if reason := supported(self.solver, self.gradient):

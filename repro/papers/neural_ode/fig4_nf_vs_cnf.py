@@ -71,8 +71,8 @@ class Config(experiment.Config):
 
     def __post_init__(self) -> None:
         check_name("energy", self.energy, ENERGIES)
-        if min(self.iterations, self.batch, self.size, self.test_points) < 1:
-            raise ValueError("iterations, batch, size and test_points must be at least 1")
+        if min(self.iterations, self.batch, self.size, self.test_points, self.side) < 1:
+            raise ValueError("iterations, batch, size, test_points and side must be at least 1")
         if reason := supported(self.solver, self.gradient):
             raise ValueError(reason)
 

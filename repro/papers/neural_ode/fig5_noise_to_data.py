@@ -92,6 +92,8 @@ class Config(experiment.Config):
             raise ValueError(f"data must be a density in the plane; got {self.data!r}")
         if min(self.iterations, self.batch, self.test_points) < 1:
             raise ValueError("iterations, batch and test_points must be at least 1")
+        if self.side < 2 or self.film_frames < 1:
+            raise ValueError(f"side must be at least 2, film_frames 1; got {self.side} and {self.film_frames}")
         if not self.base_variance > 0:
             raise ValueError(f"base_variance must be > 0; got {self.base_variance}")
         if reason := supported(self.solver, self.gradient):
