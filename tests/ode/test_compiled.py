@@ -1,15 +1,22 @@
 """The compiled engine takes torchdiffeq's steps: the same counts, the same values, the same gradients."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from repro.flows import CNF
+from repro.flows.planar_field import PlanarField
 from repro.nets.fields import FIELDS
 from repro.ode import PROBLEMS, SOLVERS, MaxNFEExceeded, Solver, compiled, solve
 
 NAMES = [name for name in SOLVERS if SOLVERS[name].engine == "compiled"]
+MAKE = {layer: partial(make, 2, 16, 3) for layer, make in FIELDS.items()}
+MAKE |= {
+    "planar": partial(PlanarField, 2, 16),
+    "planar, public": partial(PlanarField, 2, 16, gate="coordinate", reduction="mean"),
+}
 TIMES = torch.tensor([0.0, 0.3, 0.31, 1.0], dtype=torch.float64)
 
 
@@ -29,15 +36,15 @@ def test_same_steps_on_every_problem(name, problem, direction):
 
 @pytest.mark.parametrize("first_step", [None, 0.3])
 @pytest.mark.parametrize("gradient", ["adjoint", "adjoint_seminorm", "checkpoint"])
-@pytest.mark.parametrize("layer", FIELDS)
+@pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize(("divergence", "probes"), [("closed_form", 1), ("exact", 1), ("hutchinson", 3)])
-def test_a_flow_is_the_same_by_both_engines(gradient, layer, divergence, probes, first_step):
+def test_a_flow_is_the_same_by_both_engines(gradient, name, divergence, probes, first_step):
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(probes, 20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     found = {}
     for engine in ("torchdiffeq", "compiled"):
         torch.manual_seed(2)
-        field = FIELDS[layer](2, 16, 3).double()
+        field = MAKE[name]().double()
         solver = Solver(rtol=1e-6, atol=1e-6, engine=engine, first_step=first_step)
         flow = CNF(field, 2, 0.8, divergence, solver, gradient, n_probes=probes)
         value = flow.log_prob(x, noise if divergence == "hutchinson" else None)
@@ -46,6 +53,14 @@ def test_a_flow_is_the_same_by_both_engines(gradient, layer, divergence, probes,
         found[engine, "stats"] = flow.stats
     torch.testing.assert_close(found["compiled"], found["torchdiffeq"], rtol=1e-8, atol=1e-9)
     assert found["compiled", "stats"] == found["torchdiffeq", "stats"]
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_second_backward_pass_starts_from_zero(name):
+    flow = CNF(MAKE[name]().double(), 2, 0.8, "closed_form", Solver(engine="compiled"), "checkpoint")
+    value = flow.log_prob(torch.randn(20, 2, dtype=torch.float64)).mean()
+    first, second = (torch.autograd.grad(value, list(flow.parameters()), retain_graph=True) for _ in range(2))
+    torch.testing.assert_close(second, first)
 
 
 def test_outputs_inside_steps_carry_their_gradients():

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,7 @@ LayersAt = Callable[[Float[Tensor, " stage"]], Sequence[AffineLayer]]
 """Layers at several times, each number with a first axis for them."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Gives the kernel its layers, and takes their gradients."""
 
