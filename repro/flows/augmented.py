@@ -54,10 +54,10 @@ class Augmented(nn.Module):
             return "the kernel integrates no penalties"
         if self._divergence_name == "hutchinson" and self._noise is not None:
             return offer(state, self._noise, 1 / len(self._noise))
-        # where the field folds weights for its trace, pushing the unit vectors costs more, but for the smallest dims
-        pushes = self._divergence_name == "exact" or not getattr(self.field, "folds", True) or self.dim <= 2
-        if self._divergence_name not in ("exact", "closed_form") or not pushes:
-            return f"the kernel has no trace by {self._divergence_name!r} for this field"
+        if self._divergence_name == "closed_form":
+            return offer(state, closed_form=True)
+        if self._divergence_name != "exact":
+            return f"the kernel has no trace by {self._divergence_name!r}"
         basis = torch.eye(self.dim, dtype=state.dtype, device=state.device)
         return offer(state, basis.unsqueeze(1).expand(self.dim, len(state), self.dim))
 

@@ -85,12 +85,13 @@ class PlanarField(nn.Module):
         y: Float[Tensor, "batch columns"],
         probes: Float[Tensor, "probe batch dim"] | None = None,
         scale: float = 1.0,
+        *,
+        closed_form: bool = False,
     ) -> PerceptronKernel | str:
         """Native steps: at any time the field is a perceptron with one hidden layer; or why there are none."""
-        reason = PerceptronKernel.why_not(self.time_in.weight.new_empty(self.width, self.dim), "tanh", y, probes)
-        return reason or PerceptronKernel(MovingLayers(self._layers, y), "tanh", probes, scale)
-
-    folds = False  # for the kernel, pushing the few unit vectors is cheap
+        like = self.time_in.weight.new_empty(self.width, self.dim)
+        reason = PerceptronKernel.why_not(like, "tanh", y, probes, traced=closed_form)
+        return reason or PerceptronKernel(MovingLayers(self._layers, y), "tanh", probes, scale, folded=closed_form)
 
     def _layers(self, times: Float[Tensor, " stage"]) -> list[AffineLayer]:
         w, v, b = self._at(times)

@@ -181,8 +181,22 @@ class PerceptronField(nn.Module):
         y: Float[Tensor, "batch columns"],
         probes: Float[Tensor, "probe batch dim"] | None = None,
         scale: float = 1.0,
+        *,
+        closed_form: bool = False,
     ) -> PerceptronKernel | str:
-        """Native steps of the field, with `probes` also of scale · Σ probeᵀ (∂f/∂y) probe; or why there are none."""
+        """Native steps of the field, or why there are none.
+
+        Args:
+            y: State.
+            probes: With them, of scale · Σ probeᵀ (∂f/∂y) probe too.
+            scale: Of that sum.
+            closed_form: Of the exact trace, where `divergence` pushes the unit vectors, as the kernel does.
+        """
+        if closed_form and self.folds and self.dim > 2:
+            return "the kernel does not fold weights for the trace of this field"
+        if closed_form:
+            basis = torch.eye(self.dim, dtype=y.dtype, device=y.device)
+            probes = basis.unsqueeze(1).expand(self.dim, len(y), self.dim)
         with torch.enable_grad():
             layers = [layer.affine() for layer in self.layers]  # pyright: ignore[reportCallIssue]
         reason = PerceptronKernel.why_not(layers[0].weight, self.activation, y, probes)

@@ -3,7 +3,8 @@
 // The field is f(t, y) = z_L with z_l = W_l(t) h_{l-1} + b_l(t), h_0 = y, h_l = act(z_l); a layer's map depends on the
 // time through an optional gate and shift, W(t) = gate(t) * W, b(t) = gate(t) * b + t * shift, where
 // gate(t) = sigmoid(t gate_w + gate_b). Tangents follow by u_l = W_l v_{l-1}, v_l = act'(z_l) * u_l, from v_0 = probe;
-// the state's last column, where there are probes, integrates scale * sum_p probe_p . u_L,p.
+// the state's last column, where there are probes, integrates scale * sum_p probe_p . u_L,p. Or, with two layers without
+// gates (folded), it integrates the trace itself, sum_i act'(z_1,i) c_i with c_i = sum_d W_2,di W_1,id.
 //
 // Or the caller gives the maps of every stage (per_stage), where they depend on the time in another way.
 //
@@ -40,8 +41,10 @@ template <class T>
 struct Problem {
   const Layer<T>* layers;  // [n_layers], or [stages n_layers]
   const T* noise;          // [probes rows dim]
-  int64_t n_layers, dim, n_probes, rows, softplus, per_stage;
+  int64_t n_layers, dim, n_probes, rows, softplus, per_stage, folded;
   T scale;
+
+  int64_t width() const { return dim + (n_probes > 0 || folded); }
 
   const Layer<T>& layer(int64_t stage, int64_t l) const { return layers[(per_stage ? stage : 0) * n_layers + l]; }
 };
@@ -219,6 +222,7 @@ struct Weights {
 template <class T>
 struct Columns {
   std::vector<std::vector<T>> gate, bias, grad_gate, grad_bias;
+  std::vector<T> trace, grad_trace;  // c, if folded
 
   Columns(const Problem<T>& problem, int64_t stage, T time) {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
@@ -233,6 +237,13 @@ struct Columns {
       gate.push_back(std::move(g));
       bias.push_back(std::move(b));
     }
+    if (!problem.folded) return;
+    const Layer<T>&first = problem.layer(stage, 0), &last = problem.layer(stage, 1);
+    trace.resize(padded<T>(first.n_out));
+    grad_trace.resize(trace.size());
+    for (int64_t i = 0; i < first.n_out; ++i)
+      for (int64_t d = 0; d < problem.dim; ++d)
+        trace[i] += first.weight[i * first.stride + d] * last.weight[d * last.stride + i];
   }
 
   // Add the gradients to the parameters'.
@@ -249,6 +260,13 @@ struct Columns {
         layer.grad_gate_bias[o] += slope;
       }
     }
+    if (!problem.folded) return;
+    const Layer<T>&first = problem.layer(stage, 0), &last = problem.layer(stage, 1);
+    for (int64_t i = 0; i < first.n_out; ++i)
+      for (int64_t d = 0; d < problem.dim; ++d) {
+        first.grad_weight[i * first.n_in + d] += grad_trace[i] * last.weight[d * last.stride + i];
+        last.grad_weight[d * last.n_in + i] += grad_trace[i] * first.weight[i * first.stride + d];
+      }
   }
 };
 
@@ -289,7 +307,7 @@ static void activate(int64_t rows, int64_t probes, int64_t ld, const T* gate, co
 template <class T>
 static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const Columns<T>& columns, int64_t first,
                      int64_t rows, const T* y, T* dy, Activations<T>& kept) {
-  const int64_t dim = problem.dim, probes = problem.n_probes, width = dim + (probes > 0);
+  const int64_t dim = problem.dim, probes = problem.n_probes, width = problem.width();
   const int64_t stacked = rows * (1 + probes), last = problem.n_layers - 1, ld0 = padded<T>(dim);
   T* in = kept.in[0].data();
   for (int64_t r = 0; r < rows; ++r) std::copy_n(y + r * width, dim, in + r * ld0);
@@ -309,8 +327,16 @@ static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const
   const T *out = kept.out[last].data(), *gate = columns.gate[last].data(), *bias = columns.bias[last].data();
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t i = 0; i < dim; ++i) dy[r * width + i] = out[r * ld0 + i] * gate[i] + bias[i];
-    if (!probes) continue;
+    if (width == dim) continue;
     T trace = 0;
+    if (problem.folded) {
+      const T *slope = kept.slope[0].data(), *c = columns.trace.data();
+      const int64_t ld = columns.trace.size();
+      Vec<T> sum{};
+      for (int64_t i = 0; i < ld; i += LANES<T>)
+        sum += *(const Vec<T>*)(slope + r * ld + i) * *(const Vec<T>*)(c + i);
+      for (int64_t i = 0; i < LANES<T>; ++i) trace += sum[i];
+    }
     for (int64_t p = 1; p <= probes; ++p)
       for (int64_t i = 0; i < dim; ++i)
         trace += in[(p * rows + r) * ld0 + i] * gate[i] * out[(p * rows + r) * ld0 + i];
@@ -330,14 +356,28 @@ static void pull_columns(int64_t rows, int64_t stacked, int64_t ld, const T* gat
     }
 }
 
+// Add the folded trace's share to the cotangent of the slopes, in `by_slope`, and that of c to its gradient.
+template <class T>
+static void pull_folded(const Problem<T>& problem, int64_t rows, const T* slope, const T* g, Columns<T>& columns,
+                        T* by_slope) {
+  const int64_t ld = columns.trace.size(), width = problem.width();
+  for (int64_t r = 0; r < rows; ++r) {
+    const T by_trace = g[r * width + problem.dim];
+    for (int64_t i = 0; i < ld; ++i) {
+      by_slope[r * ld + i] = by_trace * columns.trace[i];
+      columns.grad_trace[i] += by_trace * slope[r * ld + i];
+    }
+  }
+}
+
 // Replace the cotangents g of what an activation gives (values, tangents) by those of what it takes.
 template <class T, bool SOFTPLUS>
 static void pull_activation(int64_t rows, int64_t probes, int64_t ld, const T* gate, const T* slope, const T* out,
-                            const T* value, T* g) {
+                            const T* value, const T* folded, T* g) {
   for (int64_t r = 0; r < rows * ld; r += ld)
     for (int64_t i = 0; i < ld; ++i) {
       const T s = slope[r + i];
-      T by_slope = 0;
+      T by_slope = folded ? folded[r + i] : T(0);
       for (int64_t p = 1; p <= probes; ++p) {
         T& tangent = g[p * rows * ld + r + i];
         by_slope += tangent * gate[i] * out[p * rows * ld + r + i];
@@ -351,8 +391,9 @@ static void pull_activation(int64_t rows, int64_t probes, int64_t ld, const T* g
 // Add the cotangent of y to gy, and the parameters', for the cotangent g of dy.
 template <class T>
 static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T>& columns, int64_t rows, const T* g,
-                 T* gy, const Activations<T>& kept, std::vector<Buffer<T>>& grads, Buffer<T>& above, Buffer<T>& below) {
-  const int64_t dim = problem.dim, probes = problem.n_probes, width = dim + (probes > 0);
+                 T* gy, const Activations<T>& kept, std::vector<Buffer<T>>& grads, Buffer<T>& above, Buffer<T>& below,
+                 Buffer<T>& folded) {
+  const int64_t dim = problem.dim, probes = problem.n_probes, width = problem.width();
   const int64_t stacked = rows * (1 + probes), last = problem.n_layers - 1, ld0 = padded<T>(dim);
   T* start = above.data();
   std::fill_n(start, stacked * ld0, T(0));
@@ -373,9 +414,10 @@ static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T
     multiply<T>(l ? stacked : rows, layer.n_in, layer.n_out, above.data(), ld_out, 1, weights.backward[l].data(), ld_in,
                 below.data(), ld_in, false);
     if (l) {
+      if (problem.folded) pull_folded(problem, rows, kept.slope[0].data(), g, columns, folded.data());
       auto* back = problem.softplus ? pull_activation<T, true> : pull_activation<T, false>;
       back(rows, probes, ld_in, columns.gate[l - 1].data(), kept.slope[l - 1].data(), kept.out[l - 1].data(),
-           kept.in[l].data(), below.data());
+           kept.in[l].data(), problem.folded ? folded.data() : nullptr, below.data());
     }
     std::swap(above, below);
   }
@@ -434,7 +476,7 @@ static std::vector<Weights<T>> weights_of(const Problem<T>& problem, const Step<
 template <class T>
 static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* y, const T* f,
                     T* y_end, T* f_end, T* y_mid, T* error) {
-  const int64_t width = problem.dim + (problem.n_probes > 0), size = block_rows(problem, 1, end - begin);
+  const int64_t width = problem.width(), size = block_rows(problem, 1, end - begin);
   const std::vector<Weights<T>> weights = weights_of(problem, step, false);
   const std::vector<Columns<T>> at_stage = columns_of(problem, step);
   std::vector<std::vector<T>> stages(step.n_stages, std::vector<T>(size * width));
@@ -467,7 +509,7 @@ static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begi
 template <class T>
 static void backward(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* y,
                      const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy) {
-  const int64_t width = problem.dim + (problem.n_probes > 0), stages = step.n_stages;
+  const int64_t width = problem.width(), stages = step.n_stages;
   const int64_t size = block_rows(problem, stages, end - begin), n_all = size * width;
   const std::vector<Weights<T>> weights = weights_of(problem, step, true);
   std::vector<Columns<T>> at_stage = columns_of(problem, step);
@@ -482,7 +524,7 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
   std::vector<std::vector<T>> k_(stages, std::vector<T>(n_all)), gk(stages, std::vector<T>(n_all));
   std::vector<T> at(n_all), g_at(n_all);
   const int64_t n_stacked = size * (1 + problem.n_probes) * widest(problem);
-  Buffer<T> above(n_stacked), below(n_stacked);
+  Buffer<T> above(n_stacked), below(n_stacked), folded(problem.folded ? n_stacked : 0);
   for (int64_t first = begin; first < end; first += size) {
     const int64_t rows = std::min(size, end - first), n = rows * width, offset = first * width;
     const T* k[MAX_STAGES];
@@ -502,7 +544,8 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
     for (int64_t s = stages - 1; s >= 0; --s) {
       std::fill_n(g_at.begin(), n, T(0));
       const int64_t shared = problem.per_stage ? s : 0;
-      pull(problem, weights[shared], at_stage[s], rows, gk[s].data(), g_at.data(), kept[s], grads[shared], above, below);
+      pull(problem, weights[shared], at_stage[s], rows, gk[s].data(), g_at.data(), kept[s], grads[shared], above, below,
+           folded);
       for (int64_t c = 0; c < n; ++c) {
         // the integrated trace does not enter the field
         gy[offset + c] += g_at[c];

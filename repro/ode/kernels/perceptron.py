@@ -28,6 +28,7 @@ class PerceptronKernel:
         activation: One of `ACTIVATIONS`.
         probes: Tangents [probe batch dim]; None leaves the trace out.
         scale: Of the sum over probes.
+        folded: Integrate the exact trace by folding the weights of two layers, which must have no gates.
     """
 
     def __init__(
@@ -36,7 +37,10 @@ class PerceptronKernel:
         activation: str,
         probes: Float[Tensor, "probe batch dim"] | None = None,
         scale: float = 1.0,
+        *,
+        folded: bool = False,
     ) -> None:
+        self._folded = folded
         self._source, self._softplus = source, ACTIVATIONS.index(activation) == 1
         self._probes = None if probes is None else probes.detach().contiguous()
         self._dim, self._scale = source.like.shape[1], scale
@@ -45,7 +49,9 @@ class PerceptronKernel:
         self._problems: dict[tuple[int, int], Any] = {}
 
     @staticmethod
-    def why_not(like: Tensor, activation: str, y: Tensor, probes: Tensor | None = None) -> str | None:
+    def why_not(
+        like: Tensor, activation: str, y: Tensor, probes: Tensor | None = None, *, traced: bool = False
+    ) -> str | None:
         """Why there is no kernel for steps from y [batch columns]; None if there is.
 
         Args:
@@ -53,8 +59,9 @@ class PerceptronKernel:
             activation: The field's.
             y: State.
             probes: Tangents.
+            traced: Whether the state has a column for the trace, also without probes.
         """
-        if y.ndim != 2 or y.shape[1] != like.shape[1] + (probes is not None) or y.dtype != like.dtype:
+        if y.ndim != 2 or y.shape[1] != like.shape[1] + (traced or probes is not None) or y.dtype != like.dtype:
             return f"it takes {like.dtype} states of {like.shape[1]} numbers a row, not {y.dtype} {tuple(y.shape)}"
         if like.device.type != "cpu":
             return f"it runs on the CPU, the field is on {like.device}"
@@ -134,7 +141,14 @@ class PerceptronKernel:
         key = (thread, rows)
         if key not in self._problems:
             self._problems[key] = self._native.problem(
-                self._source, self._source.into(thread), self._probes, self._dim, rows, self._softplus, self._scale
+                self._source,
+                self._source.into(thread),
+                self._probes,
+                self._dim,
+                rows,
+                self._softplus,
+                self._scale,
+                self._folded,
             )
         return self._problems[key]
 
@@ -167,7 +181,7 @@ class _Native:
             _fields_ = [
                 ("layers", ctypes.POINTER(Layer)),
                 ("noise", pointer),
-                *[(n, size) for n in ("n_layers", "dim", "n_probes", "rows", "softplus", "per_stage")],
+                *[(n, size) for n in ("n_layers", "dim", "n_probes", "rows", "softplus", "per_stage", "folded")],
                 ("scale", scalar),
             ]
 
@@ -197,6 +211,7 @@ class _Native:
         rows: int,
         softplus: bool,
         scale: float,
+        folded: bool,
     ) -> Any:  # noqa: ANN401
         """Describe the field; the tensors must outlive the description."""
         pairs = list(zip(source.held, grads, strict=True))
@@ -204,7 +219,7 @@ class _Native:
         array = (self._layer * len(entries))(*entries)
         noise = None if probes is None else probes.data_ptr()
         n_probes, per_stage = 0 if probes is None else len(probes), source.n_stages > 1
-        sizes = (len(pairs), dim, n_probes, rows, int(softplus), int(per_stage))
+        sizes = (len(pairs), dim, n_probes, rows, int(softplus), int(per_stage), int(folded))
         return self._problem(array, noise, *sizes, scale)
 
     def _entry(self, source: Source, held: Numbers, into: Numbers, stage: int) -> Any:  # noqa: ANN401
