@@ -1,11 +1,14 @@
 """Continuous flows: the planar CNF's training step against plain torchdiffeq, and what each divergence costs."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torchdiffeq import odeint_adjoint
+from torchdiffeq import odeint, odeint_adjoint
 
 from repro.data import DENSITIES
 from repro.flows import CNF, DIVERGENCES
@@ -13,15 +16,18 @@ from repro.flows.planar_field import PlanarField
 from repro.nets.fields import ConcatSquashField, IgnoreField
 from repro.ode import Solver
 
-SOLVER = Solver("dopri5", rtol=1e-5, atol=1e-5)
+TIGHT = Solver("dopri5", rtol=1e-9, atol=1e-9, engine="compiled")
 
 
-class BruteForce(nn.Module):
-    """A field with its log-density as a user of torchdiffeq writes it: the trace by one backward pass a dimension."""
+class Traced(nn.Module):
+    """A field with its log-density as a user of torchdiffeq writes it: the trace by backward passes.
 
-    def __init__(self, field):
+    Without noise it takes one pass a dimension, with noise one for the estimate.
+    """
+
+    def __init__(self, field, noise=None):
         super().__init__()
-        self.field = field
+        self.field, self.noise = field, noise
 
     def forward(self, t, state):
         """Derivative of (y, log-density)."""
@@ -29,69 +35,134 @@ class BruteForce(nn.Module):
         with torch.enable_grad():
             y = y.requires_grad_(True)
             dy = self.field(t, y)
+            if self.noise is not None:
+                (product,) = torch.autograd.grad(dy, y, self.noise, create_graph=True)
+                return dy, (product * self.noise).sum(1)
             trace = sum(torch.autograd.grad(dy[:, i].sum(), y, create_graph=True)[0][:, i] for i in range(y.shape[1]))
         return dy, trace
 
 
 class Direct(nn.Module):
-    """The likelihood by torchdiffeq's adjoint."""
+    """The likelihood by torchdiffeq, differentiated by its adjoint or through its steps."""
 
-    def __init__(self, field, t1):
+    def __init__(self, field, t1, solver, noise=None, integrate=odeint_adjoint):
         super().__init__()
-        self.func, self.t1 = BruteForce(field), t1
+        self.func, self.t1, self.solver, self.integrate = Traced(field, noise), t1, solver, integrate
 
     def log_prob(self, x):
         """Log-density of data."""
-        t = torch.tensor([0.0, self.t1])
-        z, gain = odeint_adjoint(
-            self.func, (x, x.new_zeros(len(x))), t, rtol=SOLVER.rtol, atol=SOLVER.atol, method="dopri5"
-        )
+        t, tolerances = torch.tensor([0.0, self.t1]), {"rtol": self.solver.rtol, "atol": self.solver.atol}
+        z, gain = self.integrate(self.func, (x, x.new_zeros(len(x))), t, method="dopri5", **tolerances)
         normal = -0.5 * (z[-1].square().sum(1) + x.shape[1] * torch.log(torch.tensor(2 * torch.pi)))
         return normal + gain[-1]
 
 
-def _step(flow, x):
+def _step(flow, x, noise=None):
+    given = {} if noise is None else {"noise": noise[None]}
+
     def step():
         flow.zero_grad(set_to_none=True)
-        loss = -flow.log_prob(x).mean()
+        loss = -flow.log_prob(x, **given).mean()
         loss.backward()
         return loss.detach()
 
     return step
 
 
-def _trained(field, data, t1, steps):
-    """A field that is past its first steps: at initialisation a flow needs few evaluations."""
-    flow = CNF(field, 2, t1, "closed_form", Solver("rk4", step_size=t1 / 8), "backprop")
-    optimizer, stream = torch.optim.Adam(field.parameters(), 5e-3), torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        (-flow.log_prob(DENSITIES[data].sample(256, stream)).mean()).backward()
-        optimizer.step()
-    return field
+def _gradient(flow):
+    return torch.cat([p.grad.flatten().double() for p in flow.parameters()])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training step: the field, its data, the solver, and whether the trace is estimated."""
+
+    make: Callable
+    data: str
+    batch: int
+    t1: float
+    solver: Solver = Solver("dopri5", rtol=1e-5, atol=1e-5)
+    steps: int = 200
+    estimated: bool = False
+    threads: int = 1
+
+    def sample(self, n, seed):
+        """Data of the case."""
+        stream = torch.Generator().manual_seed(seed)
+        return torch.randn(n, 43, generator=stream) if self.data == "normal" else DENSITIES[self.data].sample(n, stream)
+
+    def trained(self):
+        """A field that is past its first steps: at initialisation a flow needs few evaluations."""
+        torch.manual_seed(0)
+        field = self.make()
+        flow = CNF(field, field.dim, self.t1, "closed_form", Solver("rk4", step_size=self.t1 / 8), "checkpoint")
+        optimizer = torch.optim.Adam(field.parameters(), 5e-3)
+        for step in range(self.steps):
+            optimizer.zero_grad()
+            (-flow.log_prob(self.sample(256, step)).mean()).backward()
+            optimizer.step()
+        return field
 
 
 STEPS = {
-    "planar, 64 units, batch 512": (PlanarField, "circles_node", 1.0, 512),
-    "toy, 64-64-64, batch 100": (ConcatSquashField, "8gaussians", 0.5, 100),
+    "planar, 64 units, batch 512": Case(partial(PlanarField, 2), "circles_node", 512, 1.0),
+    "toy, 64-64-64, batch 100": Case(partial(ConcatSquashField, 2), "8gaussians", 100, 0.5, estimated=True),
+    "toy, 64-64-64, batch 100, exact trace": Case(partial(ConcatSquashField, 2), "8gaussians", 100, 0.5),
+    "toy, 64-64-64, batch 512": Case(partial(ConcatSquashField, 2), "8gaussians", 512, 0.5, estimated=True),
+    "MINIBOONE-shaped, 860-860 softplus, batch 1000": Case(
+        partial(ConcatSquashField, 43, 860, 2, "softplus"),
+        "normal",
+        1_000,
+        1.0,
+        Solver("dopri5", rtol=1e-6, atol=1e-8),
+        steps=0,
+        estimated=True,
+        threads=2,
+    ),
 }
-"""Field, data, end time and batch of a training step."""
+"""Training steps that are timed."""
+
+WAYS = [
+    ("torchdiffeq", "adjoint"),
+    ("torchdiffeq", "checkpoint"),
+    ("torchdiffeq", "backprop"),
+    ("compiled", "checkpoint"),
+]
 
 
-@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+@pytest.fixture
+def all_threads():
+    """Give torch its threads back after a test that took some away."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("all_threads")
+@pytest.mark.parametrize(("engine", "gradient"), WAYS)
 @pytest.mark.parametrize("name", STEPS)
-@pytest.mark.benchmark(group="CNF training step, tolerance 1e-5, against torchdiffeq's adjoint")
-def test_step(name, gradient, against, benchmark):
-    """Closed-form trace against one backward pass a dimension under torchdiffeq's adjoint."""
-    make, data, t1, batch = STEPS[name]
-    torch.manual_seed(0)
-    field = _trained(make(2), data, t1, 200)
-    x = DENSITIES[data].sample(batch, torch.Generator().manual_seed(1))
-    ours = CNF(field, 2, t1, "closed_form", SOLVER, gradient)
-    step, other = _step(ours, x), _step(Direct(copy.deepcopy(field), t1), x)
+@pytest.mark.benchmark(group="CNF training step against torchdiffeq's adjoint with the trace by backward passes")
+def test_step(name, engine, gradient, against, benchmark):
+    """One likelihood and its gradient; errors of the gradient are against float64 at tolerance 1e-9."""
+    case = STEPS[name]
+    torch.set_num_threads(case.threads)
+    field, x = case.trained(), case.sample(case.batch, 1)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)) if case.estimated else None
+    divergence = "hutchinson" if case.estimated else "closed_form"
+    flow = CNF(field, field.dim, case.t1, divergence, replace(case.solver, engine=engine), gradient)
+    adjoint, through = (
+        Direct(copy.deepcopy(field), case.t1, case.solver, noise, integrate) for integrate in (odeint_adjoint, odeint)
+    )
+    step, other = _step(flow, x, noise), _step(adjoint, x)
     torch.testing.assert_close(step(), other(), rtol=1e-3, atol=1e-3)
-    against(step, other)
-    benchmark.extra_info |= {"nfe_forward": ours.stats.nfe_forward, "nfe_backward": ours.stats.nfe_backward or "n/a"}
+    _step(through, x)()
+    exact = CNF(copy.deepcopy(field).double(), field.dim, case.t1, divergence, TIGHT, "checkpoint")
+    _step(exact, x.double(), None if noise is None else noise.double())()
+    against(step, other, rounds=15 if case.threads == 1 else 5)
+    benchmark.extra_info |= {"nfe_forward": flow.stats.nfe_forward, "nfe_backward": flow.stats.nfe_backward or "n/a"}
+    for who, model in {"ours": flow, "torchdiffeq_adjoint": adjoint, "torchdiffeq_backprop": through}.items():
+        error = (_gradient(model) - _gradient(exact)).norm() / _gradient(exact).norm()
+        benchmark.extra_info[f"gradient_error_{who}"] = error.item()
 
 
 def _divergence(field, name, y, noise):
