@@ -1,6 +1,6 @@
 """Native code for single Runge-Kutta steps, behind one protocol."""
 
-from repro.ode.kernels.build import library
+from repro.ode.kernels.build import library, used
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
 from repro.ode.kernels.perceptron import PerceptronKernel
 from repro.ode.kernels.protocol import Cotangents, StageTimes, StepKernel, StepResult
@@ -15,4 +15,5 @@ __all__ = [
     "StepKernel",
     "StepResult",
     "library",
+    "used",
 ]

@@ -52,6 +52,11 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         return _unavailable(f"{Path(compiler).name} failed: {error}")
 
 
+def used() -> str | None:
+    """What `library` found, if anything in this process has asked for it: a part of a run's provenance."""
+    return library()[1] if library.cache_info().currsize else None
+
+
 def _unavailable(reason: str) -> tuple[None, str]:
     _log.warning("no native kernel: %s; the compiled engine steps eagerly", reason)
     return None, reason
