@@ -18,6 +18,7 @@ from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
 from repro.report.comparison import comparison, one_tier
+from repro.report.speed import speeds
 from repro.results import load
 
 PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
@@ -73,9 +74,12 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
+    timed = speeds(results / "benchmarks")
+    yield results / "tables" / "speed.md", pages.markdown("Speed beside torchdiffeq", timed).encode()
+    yield results / "tables" / "speed.csv", timed.to_csv(index=False, lineterminator="\n").encode()
     readme = results.parent / "README.md"
     if readme.exists():
-        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures).encode()
+        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures, timed).encode()
 
 
 def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Picture]:

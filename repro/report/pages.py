@@ -40,6 +40,7 @@ def readme(
     comparison: pd.DataFrame,
     rows: pd.DataFrame,
     pictures: Sequence[Picture],
+    timed: pd.DataFrame,
 ) -> str:
     """Replace what stands between the markers `<!-- generated:NAME -->` and `<!-- end:NAME -->`.
 
@@ -51,6 +52,7 @@ def readme(
         rows: published runs.
         pictures: in their order, for the blocks `figures:PREFIX`, each with those of the experiments whose name begins
             with the prefix.
+        timed: speeds beside torchdiffeq, for the block `speed`.
     """
     blocks: dict[str, str] = {}
     for name, (title, table) in tables.items():  # one after another, the highest tier first
@@ -59,6 +61,7 @@ def readme(
         blocks[block] = f"{blocks[block]}\n\n{shown}" if block in blocks else shown
     blocks["claims"] = _table(claims.drop(columns=["id"]))
     blocks["coverage"] = _coverage(comparison, rows)
+    blocks["speed"] = _table(timed)
 
     def filled(match: re.Match[str]) -> str:
         kind, _, prefix = match[2].partition(":")

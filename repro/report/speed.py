@@ -1,0 +1,55 @@
+"""The table of speeds: every benchmark that was timed in turn with the same work done by torchdiffeq directly."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+COLUMNS = (
+    "machine",
+    "work",
+    "ours",
+    "time",
+    "torchdiffeq",
+    "speed-up",
+    "NFE forward / backward",
+    "gradient error",
+    "torchdiffeq's: adjoint, backprop",
+)
+
+
+def speeds(folder: Path) -> pd.DataFrame:
+    """Read results/benchmarks/: one line for each benchmark with a counterpart, as its file has them in order.
+
+    Times are medians of a step with half the interquartile range; the speed-up is the ratio of the two medians of one
+    interleaved run. Gradient errors are relative, against float64 at a tight tolerance.
+    """
+    lines = [line for path in sorted(folder.glob("*/*.json")) for line in _lines(path)]
+    return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
+
+
+def _lines(path: Path) -> Iterator[dict[str, str]]:
+    for benchmark in json.loads(path.read_text())["benchmarks"]:
+        if "ratio" in benchmark["extra_info"]:
+            yield _line(path.parent.name, benchmark)
+
+
+def _line(machine: str, benchmark: Mapping[str, Any]) -> dict[str, str]:
+    extra, stats, settings = benchmark["extra_info"], benchmark["stats"], benchmark["params"] or {}
+    ways = [settings[key] for key in ("engine", "gradient") if key in settings]
+    evaluations = [extra.get(f"nfe_{way}") for way in ("forward", "backward")]
+    errors = [extra.get(f"gradient_error_{who}") for who in ("ours", "torchdiffeq_adjoint", "torchdiffeq_backprop")]
+    values = (
+        machine,
+        settings.get("name") or benchmark["group"],
+        " ".join(ways) or benchmark["name"],
+        f"{1e3 * stats['median']:.3g} ± {1e3 * stats['iqr'] / 2:.2g} ms",
+        f"{1e3 * extra['other_median']:.3g} ms",
+        f"{extra['ratio']:.2f}",
+        " / ".join(map(str, evaluations)) if evaluations[0] is not None else "",
+        "" if errors[0] is None else f"{errors[0]:.1e}",
+        "" if errors[1] is None else f"{errors[1]:.1e}, {errors[2]:.1e}",
+    )
+    return dict(zip(COLUMNS, values, strict=True))

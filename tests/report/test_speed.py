@@ -1,0 +1,50 @@
+"""The table of speeds is read from pytest-benchmark's files and holds nothing else."""
+
+import json
+
+from repro.report.speed import COLUMNS, speeds
+
+
+def entry(ratio=None, **settings):
+    extra = {} if ratio is None else {"ratio": ratio, "other_median": 0.5, "nfe_forward": 68, "nfe_backward": "n/a"}
+    return {
+        "name": "test_step[x]",
+        "group": "a step",
+        "params": settings or None,
+        "extra_info": extra,
+        "stats": {"median": 0.1234, "iqr": 0.02},
+    }
+
+
+def write(folder, *entries):
+    folder.mkdir(parents=True)
+    (folder / "flows.json").write_text(json.dumps({"benchmarks": entries}))
+
+
+def test_only_paired_benchmarks_are_lines(tmp_path):
+    write(tmp_path / "machine", entry(), entry(4.0, name="toy", engine="compiled", gradient="checkpoint"), entry(2.0))
+    table = speeds(tmp_path)
+    assert tuple(table.columns) == COLUMNS
+    assert table["work"].tolist() == ["toy", "a step"]
+    assert table["ours"].tolist() == ["compiled checkpoint", "test_step[x]"]
+    assert table["time"].tolist() == ["123 ± 10 ms"] * 2
+    assert table["torchdiffeq"].tolist() == ["500 ms"] * 2
+    assert table["speed-up"].tolist() == ["4.00", "2.00"]
+    assert table["NFE forward / backward"].tolist() == ["68 / n/a"] * 2
+    assert table["gradient error"].tolist() == [""] * 2
+
+
+def test_errors_stand_beside_those_of_the_other(tmp_path):
+    line = entry(4.0)
+    line["extra_info"] |= {
+        "gradient_error_ours": 1e-4,
+        "gradient_error_torchdiffeq_adjoint": 2e-4,
+        "gradient_error_torchdiffeq_backprop": 3e-4,
+    }
+    write(tmp_path / "machine", line)
+    assert speeds(tmp_path)["gradient error"].tolist() == ["1.0e-04"]
+    assert speeds(tmp_path)["torchdiffeq's: adjoint, backprop"].tolist() == ["2.0e-04, 3.0e-04"]
+
+
+def test_no_file_is_an_empty_table(tmp_path):
+    assert speeds(tmp_path).empty
