@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -401,12 +400,3 @@ def test_the_users_own_weights_come_before_published_ones():
     assert name.split("/")[0] == "runs"
     assert sha256 == hashlib.sha256((results_root() / name).read_bytes()).hexdigest()
     assert list(later) == [(own.folder / "model.safetensors").relative_to(results_root()).as_posix()]
-
-
-def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
-    assert cache_root() == tmp_path / "cache"
-    monkeypatch.delenv("REPRO_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_root() == tmp_path / "xdg" / "neural-ode-ffjord-suite"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_root() == Path.home() / ".cache" / "neural-ode-ffjord-suite"
