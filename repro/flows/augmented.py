@@ -40,14 +40,14 @@ class Augmented(nn.Module):
         rates = [rate(self.field, t, y, dy, self._noise).unsqueeze(1) for rate in self._penalties]
         return torch.cat([dy, gain.unsqueeze(1), *rates], 1)
 
-    def kernel(self, state: Float[Tensor, "batch columns"]) -> StepKernel | str:
+    def step_kernel(self, state: Float[Tensor, "batch columns"]) -> StepKernel | str:
         """Native steps of the whole system, where the field offers them; or why there are none."""
         if self._kernel is None:
             self._kernel = self._make_kernel(state)
         return self._kernel
 
     def _make_kernel(self, state: Tensor) -> StepKernel | str:
-        offer = getattr(self.field, "kernel", None)
+        offer = getattr(self.field, "step_kernel", None)
         if offer is None:
             return f"{type(self.field).__name__} offers no kernel"
         if self._penalties:

@@ -80,7 +80,7 @@ class PlanarField(nn.Module):
             raise ValueError(f"y must have shape [batch, {self.dim}]; got {tuple(y.shape)}")
         return torch.tanh(torch.addmm(b, y, w.t()))
 
-    def kernel(
+    def step_kernel(
         self,
         y: Float[Tensor, "batch columns"],
         probes: Float[Tensor, "probe batch dim"] | None = None,

@@ -176,7 +176,7 @@ class PerceptronField(nn.Module):
         """Whether `divergence` folds the first and last weights; else it pushes the unit vectors."""
         return self.depth < 3 or (self.depth == 3 and self.width < 2 * self.dim)
 
-    def kernel(
+    def step_kernel(
         self,
         y: Float[Tensor, "batch columns"],
         probes: Float[Tensor, "probe batch dim"] | None = None,

@@ -41,7 +41,7 @@ def integrate(
     """Solve dy/dt = f(t, y), y(t[0]) = y0. Values only: autograd does not go through it.
 
     Args:
-        field: Right-hand side; with a method `kernel`, its steps are native.
+        field: Right-hand side; with a method `step_kernel`, its steps are native.
         y0: State at t[0].
         t: Output times, strictly monotone in either direction.
         solver: Method and tolerances.
@@ -69,7 +69,7 @@ def integrate(
 
 def kernel_of(field: VectorField, y0: State) -> StepKernel | None:
     """The field's kernel for states like y0, or None; why there is none is logged once per reason."""
-    offer = getattr(field, "kernel", None)
+    offer = getattr(field, "step_kernel", None)
     if offer is None:
         return _eager(f"{type(field).__name__} offers no kernel")
     kernel = offer(y0)

@@ -23,7 +23,7 @@ def make(layer, activation, dtype, *, dim=3, width=37, depth=2, batch=50, probes
     noise = torch.randn(probes, batch, dim, dtype=dtype) if probes else None
     system = Augmented(field, dim, "hutchinson", (), noise) if probes else field
     y = torch.randn(batch, dim + (probes > 0), dtype=dtype)
-    kernel = system.kernel(y)
+    kernel = system.step_kernel(y)
     assert isinstance(kernel, PerceptronKernel)
     return field, system, kernel, y
 
@@ -129,7 +129,7 @@ def test_extreme_inputs():
 )
 def test_what_it_does_not_do_is_said(change, words):
     field = FIELDS["concatsquash"](3)
-    assert words in field.kernel(**{"y": torch.zeros(5, 3)} | change)
+    assert words in field.step_kernel(**{"y": torch.zeros(5, 3)} | change)
 
 
 def test_no_compiler_is_a_reason(monkeypatch, tmp_path, caplog):
