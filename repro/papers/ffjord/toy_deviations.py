@@ -16,6 +16,12 @@ TOYS = (
         ours="exact, in closed form; `_hutchinson` cells as in the text",
     ),
     Deviation(
+        subject="gradient in training",
+        published="adjoint (eq. 6)",
+        released="torchdiffeq's adjoint",
+        ours="adjoint in the tier `paper`; in `small` that of the steps taken (`checkpoint`), by the compiled engine",
+    ),
+    Deviation(
         subject="end time",
         published="not stated",
         released="a parameter (train_T), rebuilt by torch.tensor at every call: it gets no gradient and stays at 0.5",

@@ -7,7 +7,7 @@ they get a soft wall (`repro.data.energies`), and ln Z by quadrature, so that th
 Deviations: learning rates and batch sizes are not stated; ours are Adam at 1e-3 (CNF) and RMSprop at 1e-3 with a cosine
 to zero (NF), 512 and 100 draws per update. The NF's layers map base to data, the direction in which sampling is closed;
 its density on a grid needs numerical inversion. Paper tier: 10,000 iterations of the CNF, 500,000 of the NF; the tier
-`small` runs a tenth of both, with gradients by `checkpoint`.
+`small` runs a tenth of both, trained by the compiled engine with gradients by `checkpoint`.
 """
 
 import math

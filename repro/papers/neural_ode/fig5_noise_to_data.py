@@ -9,7 +9,7 @@ example's circles (noise 0.06) and moons of equal noise; t1 = 1; base N(0, I); A
 update; 10,000 updates of the CNF and 50,000 of the NF, which are cheaper. The NF's layers map data to base, the
 direction in which their determinant has a closed form, and are inverted numerically to sample; its snapshots leave out
 the layers next to the data. The example integrates with its base at 0: f_ours(t, z) = -f_example(t1 - t, z). The tier
-`small` runs all iterations, with gradients by `checkpoint` in place of the adjoint.
+`small` runs all iterations, by the compiled engine with gradients by `checkpoint` in place of the adjoint.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
