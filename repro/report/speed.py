@@ -1,4 +1,4 @@
-"""The table of speeds: every benchmark that was timed in turn with the same work done by torchdiffeq directly."""
+"""The table of speeds: every benchmark that was timed in turn with another way to do the same work."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ COLUMNS = (
     "work",
     "ours",
     "time",
-    "torchdiffeq",
+    "the other way",
     "speed-up",
     "NFE forward / backward",
     "gradient error",
@@ -23,8 +23,9 @@ COLUMNS = (
 def speeds(folder: Path) -> pd.DataFrame:
     """Read results/benchmarks/: one line for each benchmark with a counterpart, as its file has them in order.
 
-    Times are medians of a step with half the interquartile range; the speed-up is the ratio of the two medians of one
-    interleaved run. Gradient errors are relative, against float64 at a tight tolerance.
+    The other way of a training step is torchdiffeq's, used directly; else the work's name says what it is. Times are
+    medians with half the interquartile range; the speed-up is the ratio of the two medians of one interleaved run.
+    Gradient errors are relative, against float64 at a tight tolerance.
     """
     lines = [line for path in sorted(folder.glob("*/*.json")) for line in _lines(path)]
     return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
@@ -38,13 +39,14 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
 
 def _line(machine: str, benchmark: Mapping[str, Any]) -> dict[str, str]:
     extra, stats, settings = benchmark["extra_info"], benchmark["stats"], benchmark["params"] or {}
+    work = benchmark["group"] + (f": {settings['name']}" if "name" in settings else "")
     ways = [settings[key] for key in ("engine", "gradient") if key in settings]
     evaluations = [extra.get(f"nfe_{way}") for way in ("forward", "backward")]
     errors = [extra.get(f"gradient_error_{who}") for who in ("ours", "torchdiffeq_adjoint", "torchdiffeq_backprop")]
     values = (
         machine,
-        settings.get("name") or benchmark["group"],
-        " ".join(ways) or benchmark["name"],
+        settings["name"] if "engine" in settings else work,
+        " ".join(ways),
         f"{1e3 * stats['median']:.3g} ± {1e3 * stats['iqr'] / 2:.2g} ms",
         f"{1e3 * extra['other_median']:.3g} ms",
         f"{extra['ratio']:.2f}",

@@ -22,16 +22,22 @@ def write(folder, *entries):
 
 
 def test_only_paired_benchmarks_are_lines(tmp_path):
-    write(tmp_path / "machine", entry(), entry(4.0, name="toy", engine="compiled", gradient="checkpoint"), entry(2.0))
+    write(
+        tmp_path / "machine",
+        entry(),
+        entry(4.0, name="toy", engine="compiled", gradient="checkpoint"),
+        entry(2.0),
+        entry(3.0, name="wide"),
+    )
     table = speeds(tmp_path)
     assert tuple(table.columns) == COLUMNS
-    assert table["work"].tolist() == ["toy", "a step"]
-    assert table["ours"].tolist() == ["compiled checkpoint", "test_step[x]"]
-    assert table["time"].tolist() == ["123 ± 10 ms"] * 2
-    assert table["torchdiffeq"].tolist() == ["500 ms"] * 2
-    assert table["speed-up"].tolist() == ["4.00", "2.00"]
-    assert table["NFE forward / backward"].tolist() == ["68 / n/a"] * 2
-    assert table["gradient error"].tolist() == [""] * 2
+    assert table["work"].tolist() == ["toy", "a step", "a step: wide"]
+    assert table["ours"].tolist() == ["compiled checkpoint", "", ""]
+    assert table["time"].tolist() == ["123 ± 10 ms"] * 3
+    assert table["the other way"].tolist() == ["500 ms"] * 3
+    assert table["speed-up"].tolist() == ["4.00", "2.00", "3.00"]
+    assert table["NFE forward / backward"].tolist() == ["68 / n/a"] * 3
+    assert table["gradient error"].tolist() == [""] * 3
 
 
 def test_errors_stand_beside_those_of_the_other(tmp_path):

@@ -40,6 +40,7 @@ def draw_fig4(rows: pd.DataFrame) -> Figure | None:
         largest = found[name][-1] or {}
         plotting.density_panel(line[0], plotting.restored(largest["truth"]), window)
         _draw_divergences(line[-1], rows, name)
+    axes[0][-1].legend(fontsize=5, handlelength=1)  # the other rows have the same colours
     return figure
 
 
@@ -55,11 +56,10 @@ def _draw_divergences(axis: plotting.Axes, rows: pd.DataFrame, name: str) -> Non
     axis.set_xticks(range(len(SIZES)), [str(size) for size in SIZES], fontsize=5)
     axis.set_xlim(-0.4, len(SIZES) - 0.6)
     axis.yaxis.set_major_locator(MaxNLocator(4))
-    axis.tick_params(axis="y", labelsize=5, pad=1, direction="in")
-    axis.tick_params(axis="x", pad=1, direction="in")
+    axis.tick_params(axis="y", labelsize=5, pad=1, direction="in", length=2)
+    axis.tick_params(axis="x", pad=1, direction="in", length=2)
     axis.yaxis.tick_right()
     axis.set_ylim(0, None)
-    axis.legend(fontsize=5, handlelength=1)
 
 
 def fig4_table(rows: pd.DataFrame) -> pd.DataFrame:

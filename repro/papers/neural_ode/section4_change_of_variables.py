@@ -132,12 +132,15 @@ def draw(rows: pd.DataFrame) -> Figure:
     for cell, label in (("width_planar_cnf", "trace, planar CNF"), ("width_determinant", "determinant over units")):
         table = curve(rows, SECTION4, cell)
         if not table.empty:
-            cost.loglog(table["width"], 1e3 * table["step_time"], marker="o", markersize=4, label=label)
+            (line,) = cost.loglog(table["width"], 1e3 * table["step_time"], marker="o", markersize=4)
+            end = float(table["width"].iloc[-1]), 1e3 * float(table["step_time"].iloc[-1])
+            place = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7}
+            cost.annotate(label, end, color=line.get_color(), **place)
     cost.set(xlabel="hidden units M", ylabel="time with gradients / ms")
     for axis in (error, cost):
-        if axis.lines:
+        if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7)
-        else:
+        elif not axis.lines:
             axis.axis("off")
             axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center", color="0.4")
     return figure
