@@ -129,7 +129,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         if not table.empty:
             error.loglog(table["tolerance"], table["log_density_error"], marker="o", markersize=4, label=label)
     error.set(xlabel="tolerance", ylabel="largest error of log p / nats")
-    for cell, label in (("width_planar_cnf", "trace, planar CNF"), ("width_determinant", "determinant over units")):
+    for cell, label in (("width_planar_cnf", "trace, planar CNF"), ("width_determinant", "determinant")):
         table = curve(rows, SECTION4, cell)
         if not table.empty:
             (line,) = cost.loglog(table["width"], 1e3 * table["step_time"], marker="o", markersize=4)
