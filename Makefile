@@ -51,7 +51,7 @@ report: $(READY) ## rebuild tables, figures and the README's generated part from
 bench: $(READY) ## time training steps against torchdiffeq, and count saved bytes
 	$(PYTHON) -m pytest benchmarks -o addopts="-q -p no:cacheprovider" -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=results/local/benchmarks.json
 
-test: $(READY) ## the default tests, about 5 minutes on two cores
+test: $(READY) ## the default tests, 5 to 7 minutes on two cores
 	$(PYTHON) -m pytest --numprocesses auto --dist worksteal
 
 check: $(READY) ## lint, types, layers, generated files up to date, and the smoke tier of everything
