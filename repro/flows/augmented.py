@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
-from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES, jacobian_products
+from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES, jacobian_products, unit_vectors
 from repro.ode import rms
 from repro.ode.kernels import StepKernel
 from repro.types import VectorField
@@ -58,8 +58,7 @@ class Augmented(nn.Module):
             return offer(state, closed_form=True)
         if self._divergence_name != "exact":
             return f"the kernel has no trace by {self._divergence_name!r}"
-        basis = torch.eye(self.dim, dtype=state.dtype, device=state.device)
-        return offer(state, basis.unsqueeze(1).expand(self.dim, len(state), self.dim))
+        return offer(state, unit_vectors(self.dim, state))
 
     def norm(self, error: Tensor) -> Tensor:
         """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.checks import check_name, check_positive_counts
+from repro.flows.divergence import unit_vectors
 from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers
 
 Affine = tuple[Tensor, Tensor]
@@ -195,8 +196,7 @@ class PerceptronField(nn.Module):
         if closed_form and self.folds and self.dim > 2:
             return "the kernel does not fold weights for the trace of this field"
         if closed_form:
-            basis = torch.eye(self.dim, dtype=y.dtype, device=y.device)
-            probes = basis.unsqueeze(1).expand(self.dim, len(y), self.dim)
+            probes = unit_vectors(self.dim, y)
         with torch.enable_grad():
             layers = [layer.affine() for layer in self.layers]  # pyright: ignore[reportCallIssue]
         reason = PerceptronKernel.why_not(layers[0].weight, self.activation, y, probes)

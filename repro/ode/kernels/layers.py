@@ -82,9 +82,7 @@ class SharedLayers:
 
     def into(self, thread: int) -> list[Numbers]:
         """See `Source`."""
-        while len(self._threads) <= thread:
-            self._threads.append(_zeros(self.held))
-        return self._threads[thread]
+        return _of_thread(self._threads, thread, self.held)
 
     def collect(self) -> None:
         """Nothing to do: the threads' sums stay where they are."""
@@ -123,9 +121,7 @@ class MovingLayers:
 
     def into(self, thread: int) -> list[Numbers]:
         """See `Source`."""
-        while len(self._threads) <= thread:
-            self._threads.append(_zeros(self.held))
-        return self._threads[thread]
+        return _of_thread(self._threads, thread, self.held)
 
     def collect(self) -> None:
         """See `Source`."""
@@ -151,6 +147,13 @@ def _held(layer: AffineLayer) -> Numbers:
     assert weight is not None
     weight = weight if weight.ndim == 2 and weight.stride(1) == 1 else weight.contiguous()
     return weight, *(None if x is None else x.contiguous() for x in vectors)
+
+
+def _of_thread(threads: list[list[Numbers]], thread: int, like: Sequence[Numbers]) -> list[Numbers]:
+    """A thread's sums, which begin with zero."""
+    while len(threads) <= thread:
+        threads.append(_zeros(like))
+    return threads[thread]
 
 
 def _zeros(layers: Sequence[Numbers]) -> list[Numbers]:
