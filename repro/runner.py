@@ -24,7 +24,7 @@ from repro.experiment import BudgetReached, Config, Context, Experiment, Interru
 from repro.guards import locked, stop_signals
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
-from repro.ode.kernels import used
+from repro.ode.kernels import compile_seconds, used
 from repro.results import (
     SCHEMA,
     Row,
@@ -228,6 +228,7 @@ def _run_json(request: Request, context: Context, ending: dict[str, Any]) -> dic
         "command": first["command"],
         "inputs": context.inputs,
         "kernels": used(),
+        "compile_seconds": compile_seconds(),
         **{key: value for key, value in first.items() if key not in ("start", "command")},
         "dirty": any(sitting["dirty"] for sitting in journal) if first["dirty"] is not None else None,
         "resumed": [{key: sitting[key] for key in RESUMED_KEYS if key in sitting} for sitting in journal[1:]],

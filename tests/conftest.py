@@ -20,6 +20,7 @@ def own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("REPRO_DATA", raising=False)
+    monkeypatch.setenv("REPRO_KERNELS", "native")  # torch.compile takes half a minute a field: test_traced.py alone
     torch.set_num_threads(1)
     torch.manual_seed(0)
 

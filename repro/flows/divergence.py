@@ -58,7 +58,8 @@ def exact(
     if push := _offered(field, "push"):
         dy, columns = push(t, y, unit_vectors(dim, y))
         return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
-    return _by_rows(field, t, y) if dim <= LOOP_UP_TO else _by_columns(field, t, y)
+    by_rows = dim <= LOOP_UP_TO and not torch.compiler.is_compiling()
+    return _by_rows(field, t, y) if by_rows else _by_columns(field, t, y)
 
 
 def held_bytes(field: VectorField, y: Float[Tensor, "batch dim"]) -> int:
@@ -127,9 +128,14 @@ def hutchinson(
 def jacobian_products(
     field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], v: Noise
 ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "probe batch dim"]]:
-    """Return f(t, y) and a product of the Jacobian with each probe: J v by `push`, where offered, else vᵀ J."""
+    """Return f(t, y) and a product of the Jacobian with each probe.
+
+    J v where the field pushes tangents or a compiler reads along, else vᵀ J.
+    """
     if push := _offered(field, "push"):
         return push(t, y, v)
+    if torch.compiler.is_compiling():
+        return _pushed(field, t, y, v)
     dy, y, differentiable = _evaluate(field, t, y)
     return _finish(dy, torch.stack([_vjp(dy, y, probe, keep=True) for probe in v]), differentiable)
 
@@ -163,7 +169,7 @@ def bottleneck(
         raise TypeError(f"divergence 'bottleneck' needs a field with encode and decode; {_name(field)} has none")
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        y = y if y.requires_grad else y.detach().requires_grad_()
+        y = _start_of_graph(y, differentiable)
         h = encode(t, y)
         dy = decode(t, h)
     traces = []
@@ -230,20 +236,34 @@ def _by_rows(field: VectorField, t: Tensor, y: Tensor) -> FieldAndTrace:
 
 
 def _by_columns(field: VectorField, t: Tensor, y: Tensor) -> FieldAndTrace:
-    def column(unit: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(lambda y: field(t, y), (y,), (unit.expand_as(y),))  # pyright: ignore[reportReturnType]
-
-    eye = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
-    dy, columns = torch.func.vmap(column, out_dims=(None, 0))(eye)  # pyright: ignore[reportArgumentType]
+    dy, columns = _pushed(field, t, y, unit_vectors(y.shape[1], y))
     return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
+
+
+def _pushed(field: VectorField, t: Tensor, y: Tensor, v: Noise) -> tuple[Tensor, Tensor]:
+    """Return f and J v in forward mode: a graph without a reverse pass in it, which is what can be compiled."""
+
+    def product(tangent: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(lambda y: field(t, y), (y,), (tangent,))  # pyright: ignore[reportReturnType]
+
+    return torch.func.vmap(product, out_dims=(None, 0))(v)  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
 def _evaluate(field: VectorField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Evaluate with a graph from y to f, also where the caller wants none; say whether the caller does."""
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        y = y if y.requires_grad else y.detach().requires_grad_()
+        y = _start_of_graph(y, differentiable)
         return field(t, y), y, differentiable
+
+
+def _start_of_graph(y: Tensor, differentiable: bool) -> Tensor:
+    """Give y, or a copy that requires grad, as what a trace may be differentiated with respect to.
+
+    A slice that was taken without gradients of a state that has them says that it requires grad, but no graph begins
+    at it: its derivatives would come out as zero.
+    """
+    return y if differentiable and y.requires_grad else y.detach().requires_grad_()
 
 
 def _vjp(output: Tensor, of: Tensor, v: Tensor, *, keep: bool) -> Tensor:

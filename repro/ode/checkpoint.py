@@ -129,7 +129,11 @@ class _Checkpoint(torch.autograd.Function):
         problem, (_, _, wants_t, *_) = ctx.problem, ctx.needs_input_grad
         meter = Meter(problem.solver.max_nfe)
         states, derivatives = saved[: ctx.n_steps], saved[ctx.n_steps :]
-        native = None if wants_t or problem.solver.engine != "compiled" else kernel_of(problem.field, states[0])
+        native = (
+            None
+            if wants_t or problem.solver.engine != "compiled"
+            else kernel_of(problem.field, states[0], tuple(parameters))
+        )
         if native is None:
             sweep = _Sweep(problem, meter, t.detach().requires_grad_(wants_t), parameters)
         else:

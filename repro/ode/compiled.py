@@ -1,7 +1,8 @@
 """The compiled engine: torchdiffeq's explicit Runge-Kutta methods with a controller of Python numbers.
 
-A field that offers a kernel takes each step in one native call; any other is stepped eagerly. Step control, starting
-step, error norm and dense output are torchdiffeq's (0.2.5), so that both engines take the same steps up to rounding.
+A field that offers a kernel takes each step in one native call, any other module with a flat state in one that
+torch.compile has made; the rest is stepped eagerly. Step control, starting step, error norm and dense output are
+torchdiffeq's (0.2.5), so that both engines take the same steps up to rounding.
 """
 
 import logging
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from repro.ode.errors import NonFiniteState, StepSizeUnderflow
-from repro.ode.kernels import StageTimes, StepKernel, StepResult
+from repro.ode.kernels import StageTimes, StepKernel, StepResult, TracedKernel
 from repro.ode.meter import Meter
 from repro.ode.norms import rms
 from repro.ode.replay import dense_weights
@@ -37,8 +38,9 @@ def integrate(
     meter: Meter,
     norm: Norm | None = None,
     record: Recorder | None = None,
+    differentiable: bool = False,
 ) -> Trajectory:
-    """Solve dy/dt = f(t, y), y(t[0]) = y0. Values only: autograd does not go through it.
+    """Solve dy/dt = f(t, y), y(t[0]) = y0.
 
     Args:
         field: Right-hand side; with a method `step_kernel`, its steps are native.
@@ -48,6 +50,8 @@ def integrate(
         meter: Counts evaluations and steps.
         norm: Size of an error scaled by the tolerances; None is the RMS over all elements.
         record: Called at every kept step.
+        differentiable: Let autograd go through the kept steps, whose sizes are constants to it; native kernels are then
+            left alone, and rejected steps leave no graph. Else the result is values only.
 
     Returns:
         The state at every output time; the first is y0.
@@ -57,29 +61,41 @@ def integrate(
         NonFiniteState: The state or the field's value became infinite or not a number.
         MaxNFEExceeded: The meter's budget is spent.
     """
-    with torch.no_grad():
-        walk = _Walk(stepper_of(field, y0, meter), solver, meter, norm or rms, record)
-        y0, times = y0.detach(), t.detach().tolist()
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        stepper = stepper_of(field, y0, meter, native=not differentiable)
+        walk = _Walk(stepper, solver, meter, norm or rms, record)
+        y0, times = y0 if differentiable else y0.detach(), t.detach().tolist()
         run = walk.fixed if solver.is_fixed_step else walk.adaptive
         y = torch.stack([y0, *run(y0, times)])
-    if not torch.isfinite(y[-1]).all():
+    if not torch.isfinite(y[-1].detach()).all():
         raise meter.error(NonFiniteState, "the state is not finite")
     return y
 
 
-def kernel_of(field: VectorField, y0: State) -> StepKernel | None:
-    """The field's kernel for states like y0, or None; why there is none is logged once per reason."""
-    offer = getattr(field, "step_kernel", None)
-    if offer is None:
-        return _eager(f"{type(field).__name__} offers no kernel")
-    kernel = offer(y0)
-    return _eager(f"{type(field).__name__}: {kernel}") if isinstance(kernel, str) else kernel
+def kernel_of(
+    field: VectorField, y0: State, parameters: tuple[Tensor, ...] = (), *, native: bool = True
+) -> StepKernel | None:
+    """Choose who takes steps of this field; None is nobody, and why is logged once per reason.
+
+    Args:
+        field: Its own kernel comes first, then a traced one.
+        y0: A state.
+        parameters: Tensors whose gradients a traced kernel adds up.
+        native: Whether the field's own kernel may be asked.
+    """
+    offer = getattr(field, "step_kernel", None) if native else None
+    kernel = "it offers no kernel" if offer is None else offer(y0)
+    if not isinstance(kernel, str):
+        return kernel
+    untraced = TracedKernel.why_not(field, y0)
+    return TracedKernel(field, parameters) if untraced is None else _eager(type(field).__name__, kernel, untraced)
 
 
 _SAID: set[str] = set()
 
 
-def _eager(reason: str) -> None:
+def _eager(*reasons: str) -> None:
+    reason = "; ".join(reasons)
     if reason not in _SAID:
         _SAID.add(reason)
         _log.info("the compiled engine steps eagerly: %s", reason)
@@ -118,7 +134,8 @@ class _Eager:
         if tolerances is None or tableau.mid is None or tableau.error is None:
             return StepResult(end, k[-1], None, None)
         rtol, atol = tolerances
-        error = _combined(None, at.size, tableau.error, k) / (torch.maximum(y.abs(), end.abs()) * rtol + atol)
+        with torch.no_grad():
+            error = _combined(None, at.size, tableau.error, k) / (torch.maximum(y.abs(), end.abs()) * rtol + atol)
         return StepResult(end, k[-1], _combined(y, at.size, tableau.mid, k), error)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
@@ -136,9 +153,9 @@ def _combined(y: Tensor | None, size: float, weights: tuple[float, ...], k: list
 Stepper = _Counted | _Eager
 
 
-def stepper_of(field: VectorField, y0: State, meter: Meter) -> Stepper:
-    """Whoever takes the steps of this field."""
-    kernel = kernel_of(field, y0)
+def stepper_of(field: VectorField, y0: State, meter: Meter, *, native: bool = True) -> Stepper:
+    """Whoever takes the steps of this field, by its own kernel only if `native`."""
+    kernel = kernel_of(field, y0, native=native)
     return _Eager(field, meter) if kernel is None else _Counted(kernel, meter)
 
 
@@ -190,7 +207,7 @@ class _Walk:
 
     def _ratio(self, result: StepResult) -> float:
         assert result.error is not None
-        ratio = float(self._norm(result.error))
+        ratio = float(self._norm(result.error.detach()))
         if math.isnan(ratio):
             raise self._meter.error(NonFiniteState, "the field's value is not finite")
         return ratio
@@ -203,13 +220,15 @@ class _Walk:
 
     def _first_step(self, start: float, y: State, f: State, sign: float) -> float:
         """Starting step of Hairer, Norsett and Wanner (II.4) as torchdiffeq has it: one more evaluation."""
+        y, f = y.detach(), f.detach()
         scale = y.abs() * self._solver.rtol + self._solver.atol
         order = ORDERS[self._solver.method] or 1
         d0, d1 = float(self._norm(y / scale)), float(self._norm(f / scale))
         if not math.isfinite(d1):
             raise self._meter.error(NonFiniteState, "the field's value is not finite")
         h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1
-        ahead = self._stepper.evaluate(start + sign * h0, torch.add(y, f, alpha=sign * h0))
+        with torch.no_grad():
+            ahead = self._stepper.evaluate(start + sign * h0, torch.add(y, f, alpha=sign * h0))
         d2 = float(self._norm((ahead - f) / scale)) / h0
         h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** (1 / order)
         return min(100 * h0, h1)

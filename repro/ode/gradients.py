@@ -5,9 +5,9 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from repro.checks import check_name
+from repro.ode import compiled, torchdiffeq_backend
 from repro.ode.adjoint import adjoint, adjoint_seminorm
 from repro.ode.checkpoint import checkpoint
-from repro.ode.engines import integrate
 from repro.ode.meter import Meter, Stats
 from repro.ode.solvers import Solver
 from repro.types import Norm, State, Times, Trajectory, VectorField
@@ -44,15 +44,16 @@ def backprop(
 ) -> Trajectory:
     """Solve, with gradients by autograd through every operation of the solver.
 
-    Memory grows with the evaluations, rejected steps included. torchdiffeq differentiates its estimate of the first
-    step too, so the gradient is not quite that of a fixed sequence of steps unless `first_step` is given; the
-    difference is of the order of the truncation error.
+    Memory grows with the evaluations; under torchdiffeq's engine those of rejected steps count too, and its estimate of
+    the first step is differentiated, so that the gradient is not quite that of a fixed sequence of steps unless
+    `first_step` is given; the difference is of the order of the truncation error. The compiled engine holds the
+    sequence constant, as `checkpoint` does, and keeps accepted steps alone; gradients for t are torchdiffeq's.
 
     Args:
         field: Right-hand side.
         y0: State at t[0].
         t: Output times.
-        solver: Method and tolerances; the torchdiffeq engine.
+        solver: Method and tolerances; the torchdiffeq or the compiled engine.
         parameters: Not used: autograd finds them.
         stats: Filled; `nfe_backward` stays None, because backward evaluates no field.
         norm: Size of an error; None is the RMS.
@@ -61,7 +62,10 @@ def backprop(
         The state at every output time.
     """
     meter = Meter(solver.max_nfe)
-    y = integrate(field, y0, t, solver, meter=meter, norm=norm)
+    if solver.engine == "compiled" and not t.requires_grad:
+        y = compiled.integrate(field, y0, t, solver, meter=meter, norm=norm, differentiable=True)
+    else:
+        y = torchdiffeq_backend.integrate(field, y0, t, solver, meter=meter, norm=norm)
     stats.set_forward(meter)
     return y
 
@@ -89,8 +93,6 @@ def supported(solver: Solver, gradient: str) -> str | None:
         return None
     if solver.engine == "scipy":
         return _SCIPY_REASONS[gradient]
-    if solver.engine == "compiled" and gradient == "backprop":
-        return "autograd can't go through the compiled engine's steps; checkpoint gives the same gradient"
     if gradient == "checkpoint" and not solver.is_explicit_runge_kutta:
         return f"checkpoint replays single steps, and a step of {solver.method!r} depends on the steps before it"
     return None

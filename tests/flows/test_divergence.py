@@ -45,6 +45,22 @@ def test_exact_is_the_trace_for_any_field(make_field, hide, trace_of, dim, hidde
 
 
 @pytest.mark.parametrize("hidden", [False, True])
+def test_a_slice_of_a_state_with_gradients_changes_no_value(make_field, hide, name, hidden):
+    # as a CNF's system meets it in the forward pass of an autograd.Function, and in all but the first CNF of a stack
+    field = make_field(3, width=2)
+    if hidden and name in ("exact", "hutchinson"):
+        field = hide(field)
+    width = 2 if name == "bottleneck" else 3
+    noise = probes("gaussian", 2, 4, width) if name in NEEDS_NOISE else None
+    state = rows(4).requires_grad_()
+    expected = DIVERGENCES[name](field, T, state.detach()[:, :3], noise)
+    with torch.no_grad():
+        found = DIVERGENCES[name](field, T, state[:, :3], noise)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert expected[1].abs().min() > 0
+
+
+@pytest.mark.parametrize("hidden", [False, True])
 def test_estimators_are_unbiased_with_the_variance_of_theory(make_field, hide, trace_of, noise, hidden):
     inner, n = make_field(4), 4000
     field, y = (hide(inner) if hidden else inner), rows(4, batch=1)

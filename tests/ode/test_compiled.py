@@ -103,7 +103,42 @@ def test_a_field_without_a_kernel_says_so_once(caplog):
     compiled._SAID.clear()
     for _ in range(2):
         solve(Strange(), torch.ones(2), torch.tensor([0.0, 1.0]), Solver(engine="compiled"))
-    assert caplog.text.count("Strange offers no kernel") == 1
+    assert caplog.text.count("Strange; it offers no kernel") == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("t", [TIMES, -TIMES])
+def test_backprop_through_the_kept_steps_is_checkpoints_gradient(name, t, net, y0):
+    solver = replace(SOLVERS[name], step_size=0.07) if SOLVERS[name].is_fixed_step else SOLVERS[name]
+    weights, y0 = torch.randn(4, 3, 2, dtype=torch.float64), y0.requires_grad_()
+    found = {}
+    for gradient in ("checkpoint", "backprop"):
+        solution = solve(net, y0, t, solver, gradient)
+        found[gradient] = torch.autograd.grad((weights * solution.y).sum(), [y0, *net.parameters()])
+        found[gradient, "nfe"] = solution.stats.nfe_forward
+    torch.testing.assert_close(found["backprop"], found["checkpoint"], rtol=1e-10, atol=1e-12)
+    assert found["backprop", "nfe"] == found["checkpoint", "nfe"]
+
+
+def test_rejected_steps_leave_no_graph(net, y0):
+    nodes, rejected = [], []
+    for first_step in (0.02, 20.0):  # the second is rejected several times
+        solver = Solver(rtol=1e-8, atol=1e-8, engine="compiled", first_step=first_step)
+        solution = solve(net, y0, TIMES[[0, 3]], solver, "backprop")
+        nodes.append(_nodes(solution.y.grad_fn) / solution.stats.n_accepted)
+        rejected.append(solution.stats.n_rejected)
+    assert rejected[1] > rejected[0] + 2
+    assert nodes[1] == pytest.approx(nodes[0], rel=0.1)
+
+
+def _nodes(root):
+    seen, waiting = set(), [root]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [after for after, _ in node.next_functions]
+    return len(seen)
 
 
 def test_a_parameter_changed_before_backward_is_noticed():

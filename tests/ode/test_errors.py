@@ -17,7 +17,7 @@ VODE = Solver("adams", engine="scipy")
 
 
 POLES = [(Solver(method), gradient) for method in ("dopri5", "dopri8", "bosh3") for gradient in GRADIENTS]
-POLES += [(Solver(engine="compiled"), gradient) for gradient in GRADIENTS if gradient != "backprop"]
+POLES += [(Solver(engine="compiled"), gradient) for gradient in GRADIENTS]
 
 
 @pytest.mark.parametrize(("solver", "gradient"), POLES)

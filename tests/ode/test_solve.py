@@ -16,8 +16,7 @@ T = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
 def test_the_unsupported_pairs_are_the_known_ones():
     adams = {("explicit_adams", "checkpoint"), ("implicit_adams", "checkpoint")}
     vode = {("vode_adams", gradient) for gradient in ("backprop", "adjoint_seminorm", "checkpoint")}
-    compiled = {(name, "backprop") for name in SOLVERS if SOLVERS[name].engine == "compiled"}
-    assert set(UNSUPPORTED) == adams | vode | compiled
+    assert set(UNSUPPORTED) == adams | vode
 
 
 @pytest.mark.parametrize(("name", "gradient"), UNSUPPORTED)

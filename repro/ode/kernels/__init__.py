@@ -1,9 +1,10 @@
-"""Native code for single Runge-Kutta steps, behind one protocol."""
+"""Single Runge-Kutta steps in native or compiled code, behind one protocol."""
 
 from repro.ode.kernels.build import library, used
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
 from repro.ode.kernels.perceptron import PerceptronKernel
 from repro.ode.kernels.protocol import Cotangents, StageTimes, StepKernel, StepResult
+from repro.ode.kernels.traced import TracedKernel, compile_seconds
 
 __all__ = [
     "AffineLayer",
@@ -14,6 +15,8 @@ __all__ = [
     "StageTimes",
     "StepKernel",
     "StepResult",
+    "TracedKernel",
+    "compile_seconds",
     "library",
     "used",
 ]

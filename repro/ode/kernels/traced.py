@@ -1,0 +1,167 @@
+"""Runge-Kutta steps of any module's field, each traced and fused by torch.compile into one call."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repro.ode.kernels.protocol import Cotangents, StageTimes, StepResult
+from repro.ode.tableau import Tableau
+from repro.types import VectorField
+
+_log = logging.getLogger(__name__)
+
+
+class TracedKernel:
+    """Steps of a module's field on flat states, each one graph of torch.compile; eager where the compiler gives up.
+
+    A graph belongs to a type of field, a tableau and what of a step is asked for; torch.compile makes another for a new
+    structure or dtype, one with free sizes at the second shape, and none beyond its limit of recompilations. Graphs are
+    cached on disk by torch, so that another process traces anew but does not build.
+
+    Args:
+        field: Right-hand side; deterministic, with its parameters registered.
+        parameters: Tensors that get gradients.
+    """
+
+    def __init__(self, field: VectorField, parameters: tuple[Tensor, ...] = ()) -> None:
+        self._field, self._parameters = field, parameters
+        self._grads: list[Tensor | None] = [None for _ in parameters]
+
+    @staticmethod
+    def why_not(field: VectorField, y: Tensor) -> str | None:
+        """Why steps from y are not traced; None if they are."""
+        if os.environ.get("REPRO_KERNELS", "1") != "1":
+            return f"tracing is switched off by REPRO_KERNELS={os.environ['REPRO_KERNELS']}"
+        if not isinstance(field, nn.Module):
+            return "only a torch.nn.Module is traced, since a function may be a new one at every call"
+        if y.device.type == "cpu" and y.ndim > 2:
+            return f"a state {tuple(y.shape)} is not flat, and the compiler gains nothing on a CPU's convolutions"
+        return None
+
+    def step(
+        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+    ) -> StepResult:
+        """Take a step from y; see `StepKernel`."""
+        given = (self._field, y, f, _numbers(at, y), None if tolerances is None else y.new_tensor(tolerances))
+        end, last, mid, error = _run(_forward_of, (tableau, len(tableau.alpha), tolerances is not None), given)
+        assert end is not None
+        assert last is not None
+        return StepResult(end, last, mid, error)
+
+    def evaluate(self, t: float, y: Tensor) -> Tensor:
+        """The field at one time."""
+        return self._field(torch.tensor(t, dtype=y.dtype, device=y.device), y)
+
+    def pull(self, tableau: Tableau, at: StageTimes, n_stages: int, y: Tensor, cotangents: Cotangents) -> Tensor:
+        """Replay the step's first stages and pull cotangents back through one compiled graph; see `StepKernel`."""
+        y = y.detach().requires_grad_()
+        key = (tableau, n_stages, cotangents.mid is not None)
+        with torch.enable_grad():
+            results = _run(_replay_of, key, (self._field, y, _numbers(at, y)))
+        pairs = [(x, v) for x, v in zip(results, cotangents, strict=True) if x is not None and v is not None]
+        outputs, vectors = zip(*[(x, v) for x, v in pairs if x.requires_grad], strict=True)
+        by_y, *grads = torch.autograd.grad(outputs, (y, *self._parameters), vectors, allow_unused=True)
+        self._grads = [_sum(total, grad) for total, grad in zip(self._grads, grads, strict=True)]
+        return torch.zeros_like(y) if by_y is None else by_y
+
+    def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        """What `pull` added up since the last time; `parameters` are those that the kernel was made with."""
+        grads = tuple(self._grads)
+        self._grads = [None for _ in parameters]
+        return grads
+
+
+def compile_seconds() -> float:
+    """Time that this process has spent in torch.compile."""
+    if not _COMPILED:
+        return 0.0
+    from torch._dynamo.utils import calculate_time_spent
+
+    return float(calculate_time_spent().get("total_wall_time", 0.0))
+
+
+def _numbers(at: StageTimes, like: Tensor) -> Tensor:
+    """A step's times as a tensor: as numbers they would be constants of a graph."""
+    return torch.tensor(at, dtype=like.dtype, device=like.device)
+
+
+def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
+    return more if total is None else total if more is None else total + more
+
+
+Advance = Callable[..., tuple[Tensor | None, ...]]
+
+
+def _forward_of(tableau: Tableau, n_stages: int, adaptive: bool) -> Advance:
+    def forward(
+        field: VectorField, y: Tensor, f: Tensor | None, at: Tensor, tolerances: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        k = _stages(field, tableau, n_stages, y, f, at)
+        end = y + _combined(tableau.weights, k) * at[1]
+        if not adaptive or tableau.mid is None or tableau.error is None or tolerances is None:
+            return end, k[-1], None, None
+        scale = torch.maximum(y.abs(), end.abs()) * tolerances[0] + tolerances[1]
+        return end, k[-1], y + _combined(tableau.mid, k) * at[1], _combined(tableau.error, k) * at[1] / scale
+
+    return forward
+
+
+def _replay_of(tableau: Tableau, n_stages: int, with_mid: bool) -> Advance:
+    def replay(field: VectorField, y: Tensor, at: Tensor) -> tuple[Tensor | None, ...]:
+        k = _stages(field, tableau, n_stages, y, None, at)
+        mid = y + _combined(tableau.mid, k) * at[1] if with_mid and tableau.mid is not None else None
+        return y + _combined(tableau.weights, k) * at[1], mid, k[0], k[-1]
+
+    return replay
+
+
+def _stages(
+    field: VectorField, tableau: Tableau, n_stages: int, y: Tensor, f: Tensor | None, at: Tensor
+) -> list[Tensor]:
+    k = [field(at[0], y) if f is None else f]
+    for alpha, row in zip(tableau.alpha[1:n_stages], tableau.beta[1:n_stages], strict=True):
+        k.append(field(at[2] if alpha == 1 else at[0] + alpha * at[1], y + _combined(row, k) * at[1]))
+    return k
+
+
+def _combined(weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+    """Σ weights_i k_i without the terms of weight zero, whose stages need not exist."""
+    terms = [weight * slope for weight, slope in zip(weights, k, strict=False) if weight != 0]
+    return sum(terms[1:], start=terms[0])
+
+
+_COMPILED: dict[Any, Advance] = {}
+_FAILED: set[Any] = set()
+"""Keys of what the compiler gave up on."""
+
+
+def _run(make: Callable[..., Advance], key: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
+    """Call the compiled function of this key, or the same function as it is where compiling fails."""
+    key = (make, type(given[0]), *key)
+    plain = make(*key[2:])
+    if key not in _FAILED:
+        from torch._dynamo.exc import TorchDynamoException  # slow to import, and few solves come here
+
+        try:
+            return _compiled(key, plain)(*given)
+        except TorchDynamoException as error:
+            _FAILED.add(key)
+            _log.info("the compiled engine steps eagerly: %s could not be traced: %s", key[1].__name__, _first(error))
+    return plain(*given)
+
+
+def _compiled(key: tuple[Any, ...], plain: Advance) -> Advance:
+    if key not in _COMPILED:
+        # a code object of its own: torch counts recompilations by code object, and all of `make`'s share theirs
+        code = plain.__code__  # pyright: ignore[reportFunctionMemberAccess]
+        plain.__code__ = code.replace(co_name=f"{code.co_name}_{len(_COMPILED)}")  # pyright: ignore[reportFunctionMemberAccess]
+        _COMPILED[key] = torch.compile(plain, fullgraph=True)
+    return _COMPILED[key]
+
+
+def _first(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,97 @@
+"""What `test_traced.py` runs in a process of its own, where no annotations are checked: checks do not survive tracing.
+
+Takes the name of torch.compile's backend; prints a JSON object of comparisons with the reference engine.
+"""
+
+import functools
+import json
+import logging
+import sys
+
+import torch
+from torch import nn
+
+from repro.flows import CNF
+from repro.ode import Solver, solve
+from repro.ode.kernels import compile_seconds, traced
+
+TIMES = torch.tensor([0.0, 0.3, 0.31, 1.0], dtype=torch.float64)
+
+
+class Net(nn.Module):
+    """A field that offers nothing."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, t, y):
+        return self.last(nn.functional.silu(self.first(torch.cat([y, t.expand(len(y), 1)], 1))))
+
+
+class Untraceable(Net):
+    @torch.compiler.disable
+    def forward(self, t, y):
+        return super().forward(t, y)
+
+
+def both(field, compute):
+    """Largest difference of values and gradients, and the costs, by the two engines."""
+    found, stats = {}, {}
+    for engine in ("torchdiffeq", "compiled"):
+        field.zero_grad()
+        y = torch.randn(11, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        value, stats[engine] = compute(y, engine)
+        value.square().mean().backward()
+        found[engine] = [value.detach(), y.grad, *[p.grad for p in field.parameters()]]
+    pairs = zip(found["torchdiffeq"], found["compiled"], strict=True)
+    largest = max(float((a - b).abs().max()) for a, b in pairs)
+    return {"difference": largest, "same": stats["torchdiffeq"] == stats["compiled"]}
+
+
+def by_solve(field, gradient, **settings):
+    def compute(y, engine):
+        solution = solve(field, y, TIMES, Solver(engine=engine, **settings), gradient)
+        return solution.y, (solution.stats.nfe_forward, solution.stats.n_accepted, solution.stats.n_rejected)
+
+    return compute
+
+
+def by_flow(field, divergence):
+    def compute(y, engine):
+        noise = torch.randn(2, 11, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        flow = CNF(field, 3, 1.0, divergence, Solver("bosh3", rtol=1e-2, atol=1e-2, engine=engine), "checkpoint")
+        value = flow.log_prob(y, noise if divergence == "hutchinson" else None)
+        return value, flow.stats.nfe_forward
+
+    return compute
+
+
+def main(backend):
+    """Run the cases that this backend is asked for."""
+    torch.compile = functools.partial(torch.compile, backend=backend)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    field = Net().double()
+    results = {"checkpoint, midpoint": both(field, by_solve(field, "checkpoint", method="midpoint", step_size=0.3))}
+    if backend == "aot_eager":
+        for gradient in ("checkpoint", "backprop"):
+            adaptive = by_solve(field, gradient, method="bosh3", rtol=1e-4, atol=1e-4, first_step=0.05)
+            results[f"{gradient}, bosh3"] = both(field, adaptive)
+        for divergence in ("hutchinson", "exact"):
+            results[f"flow, {divergence}"] = both(field, by_flow(field, divergence))
+        strange = Untraceable().double()
+        results["untraceable"] = both(strange, by_solve(strange, "checkpoint", method="midpoint", step_size=0.3))
+    graphs = len(traced._COMPILED)
+    seconds = compile_seconds()
+    shapes = 0
+    for rows in (11, 7, 5, 3, 2):
+        y = torch.randn(rows, 3, dtype=torch.float64)
+        before = compile_seconds()
+        solve(field, y, TIMES, Solver("midpoint", engine="compiled", step_size=0.3), "checkpoint").y.sum().backward()
+        shapes += compile_seconds() > before
+    print(json.dumps({"cases": results, "graphs": graphs, "seconds": seconds, "compilations": shapes}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
