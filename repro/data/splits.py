@@ -27,7 +27,7 @@ class Labelled:
         return len(self.labels)
 
 
-Table = Float[Tensor, "n dim"]
+Table = Float[Tensor, "_ _"]
 """Rows of numbers, standardised."""
 
 Part = TypeVar("Part")

@@ -32,7 +32,7 @@ MAF_CITATION = (
     "G. Papamakarios (2018): Preprocessed datasets for MAF experiments, Zenodo, https://doi.org/10.5281/zenodo.1161203"
 )
 
-Rows = Float[np.ndarray, "n dim"]
+Rows = Float[np.ndarray, "_ _"]
 
 
 def external(path: str, contents: str) -> DataFile:
