@@ -49,7 +49,7 @@ def gas_rows(table: pd.DataFrame) -> Rows:
         raise DataError(f"data file {GAS_FILE.path} has no column {', '.join(sorted(missing))}")
     table = table.drop(columns=["Meth", "Eth", "Time"])
     while (related := (table.corr() > CORRELATED).sum() > 1).any():
-        table = table.drop(columns=str(related.index[related.argmax()]))
+        table = table.drop(columns=related.idxmax())
     return ((table - table.mean()) / table.std()).to_numpy(float)
 
 

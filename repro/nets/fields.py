@@ -20,7 +20,7 @@ from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers
 Affine = tuple[Tensor, Tensor]
 """Weight [out in] and bias [out] of a layer at one time."""
 Times = Float[Tensor, "batch 1"]
-Rows = Float[Tensor, "batch columns"]
+Rows = Float[Tensor, "batch _"]
 
 
 class ConcatSquash(nn.Module):

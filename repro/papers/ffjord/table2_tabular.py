@@ -32,6 +32,8 @@ from repro.flows.divergence import DIVERGENCES
 from repro.likelihood import natively
 from repro.nets.fields import ACTIVATIONS, FIELDS
 from repro.ode import Solver, supported
+from repro.papers.ffjord.tabular_claims import TABLE2, TABLE2_CLAIMS
+from repro.papers.ffjord.tabular_deviations import TABLES
 from repro.papers.ffjord.tabular_judging import (
     gaussian_nll,
     nll,
@@ -40,11 +42,13 @@ from repro.papers.ffjord.tabular_judging import (
     test_rows,
     tolerance_rows,
 )
+from repro.papers.ffjord.tabular_pictures import draw_power, tabular_table
 from repro.papers.ffjord.tabular_training import Objective, Recipe, Schedule, training_of
 from repro.results import Row
 from repro.training import fit
 
-NAME = "ffjord/table2_tabular"
+_COUNTS = ("n_flows", "depth", "multiplier", "batch", "iterations", "patience", "validation_every", "check_rows")
+_LIMITS = ("validation_rows", "test_rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +111,10 @@ class Config(experiment.Config):
         check_name("layer", self.layer, FIELDS)
         check_name("activation", self.activation, ACTIVATIONS)
         check_name("validation_divergence", self.validation_divergence, DIVERGENCES)
-        counts = ("n_flows", "depth", "multiplier", "batch", "iterations", "patience", "validation_every", "check_rows")
-        check_positive_counts(**{name: getattr(self, name) for name in counts})
-        check_positive_counts(
-            **{name: getattr(self, name) or 1 for name in ("validation_rows", "test_rows")},
-            probe_draws=self.probe_draws - 1,
-        )
+        check_positive_counts(**{name: getattr(self, name) for name in _COUNTS})
+        check_positive_counts(**{name: 1 if (n := getattr(self, name)) is None else n for name in _LIMITS})
+        if self.probe_draws < 2:
+            raise ValueError(f"probe_draws must be at least 2, for a variance; got {self.probe_draws}")
         if self.batch > SIZES[self.data][1]:
             raise ValueError(f"batch must be at most the {SIZES[self.data][1]} training rows; got {self.batch}")
         if self.objective == "flow_matching" and self.n_flows > 1:
@@ -172,7 +174,7 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
 def _found(cell: str, config: Config, context: Context) -> Mapping[str, Tensor]:
     if context.find_weights is None:
         raise ValueError(f"find_weights must be set: warm_start needs the weights of {cell}")
-    return context.find_weights(EXPERIMENT, NAME, cell, config.seed)
+    return context.find_weights(EXPERIMENT, TABLE2, cell, config.seed)
 
 
 def recipe_of(config: Config) -> Recipe:
@@ -197,6 +199,13 @@ def final_rows(config: Config, flow: Stack, splits: Splits[Table], context: Cont
     probed = solved_by(flow, config.test_solver, "hutchinson")
     yield from probe_rows(probed, validation, config.probe_draws, len(splits.validation), config.seed)
     yield from test_rows(precise, test, context.check)
+
+
+def restore(config: Config, tensors: Mapping[str, Tensor]) -> Stack:
+    """The flow that is judged, from a run's weights."""
+    flow = build(config)
+    flow.load_state_dict(dict(tensors))
+    return exact(flow, config)
 
 
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
@@ -278,5 +287,10 @@ EXPERIMENT = Experiment(
     smoke_cells=("power", "power_fm", "power_fm_warm"),
     measure=measure,
     evaluate=evaluate,
+    restore=restore,
+    draw={"ffjord_table2": draw_power},
+    tables={"ffjord_table2": tabular_table},
+    claims=TABLE2_CLAIMS,
+    deviations=TABLES,
     method="FFJORD",
 )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 from repro.data import Table
 from repro.flows import CNF, Stack
 from repro.likelihood import costs
-from repro.nets.fields import PerceptronField
 from repro.results import Row
 from repro.training import Training, seeded_streams
 
@@ -163,6 +162,15 @@ def _matching_loss(flow: Stack, x: Table, streams: Mapping[str, Generator]) -> F
     return matching_loss(cnf, x, z, shift)
 
 
+@runtime_checkable
+class TimedField(Protocol):
+    """A field that can be asked at a time of its own for every row."""
+
+    def at_times(self, t: Float[Tensor, "batch 1"], y: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """dy/dt of each row at its time."""
+        ...
+
+
 def matching_loss(cnf: CNF, x: Table, z: Table, shift: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Flow matching with straight paths, in the CNF's time: from x at t = 0 to z at t1, dy/dt = (z − x) / t1.
 
@@ -179,7 +187,7 @@ def matching_loss(cnf: CNF, x: Table, z: Table, shift: Float[Tensor, ""]) -> Flo
         Lipman et al. 2023 (arXiv 2210.02747), eq. 23 with no noise left at the data; there time runs the other way.
     """
     field = cnf.field
-    assert isinstance(field, PerceptronField)
+    assert isinstance(field, TimedField)
     grid = torch.arange(len(x), device=x.device, dtype=x.dtype) / len(x)
     share = ((grid + shift) % 1).unsqueeze(1)
     y = torch.lerp(x, z, share)
