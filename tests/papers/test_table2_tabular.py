@@ -202,7 +202,8 @@ def test_the_plateau_drops_twice_then_ends_and_never_takes_a_drop_back():
 
 def worsening(folder, deadlines):
     """Train against validations that only get worse, in several sittings; gives the rows, the weights, the rate."""
-    flow, rows = table2.build(replace(table2.CELLS["power"], multiplier=1, n_flows=1)), []
+    config = replace(table2.EXPERIMENT.config("power", "small"), multiplier=1, n_flows=1)
+    flow, rows = table2.build(config), []
     folder.mkdir()
     context = Context(torch.device("cpu"), folder)
     for last in (*deadlines, None):
@@ -221,7 +222,7 @@ def worsening(folder, deadlines):
             for row in fit(training, context):
                 rows.append(row)
         except BudgetReached:
-            flow = table2.build(replace(table2.CELLS["power"], multiplier=1, n_flows=1, seed=9))
+            flow = table2.build(replace(config, seed=9))
     curve = [row for row in rows if row.metric != "wall_time"]
     return curve, flow.state_dict(), training.optimizer.param_groups[0]["lr"]
 
