@@ -9,7 +9,6 @@ import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from repro.checks import check_name
 from repro.data.files import DataError, fetched_root, note_of
@@ -87,7 +86,7 @@ def _unpack(path: Path, wanted: dict[str, Path]) -> None:
             for entry in archive:
                 target = missing.pop(entry.name.removeprefix("./"), None)
                 content = archive.extractfile(entry) if target is not None else None
-                if target is not None and content is not None:
+                if target is not None and isinstance(content, tarfile.ExFileObject):
                     _write(content, target)
                 if not missing:
                     return
@@ -96,7 +95,7 @@ def _unpack(path: Path, wanted: dict[str, Path]) -> None:
     raise DataError(f"{path} has no {', '.join(missing)}")
 
 
-def _write(content: IO[bytes], target: Path) -> None:
+def _write(content: tarfile.ExFileObject, target: Path) -> None:
     """Copy a member to its place: beside it first, its SHA-256 noted, then renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, digest = target.with_name(target.name + ".partial"), hashlib.sha256()
