@@ -42,7 +42,7 @@ reproduce-planar-cnf: $(READY) ## Neural ODE: Section 4, Figures 4 and 5 (planar
 	$(RUN) 'neural_ode/section4*' $(OPTIONS) && $(RUN) 'neural_ode/fig[45]*' $(OPTIONS); \
 	status=$$?; $(PYTHON) -m repro report --local && exit $$status
 
-reproduce-ffjord: $(READY) ## FFJORD: Figures 1, 2 and 8 (toy densities)
+reproduce-ffjord: $(READY) ## FFJORD: Figures 1, 2 and 8 (toy densities), Table 2 (tables)
 	$(RUN) 'ffjord/*' $(OPTIONS); status=$$?; $(PYTHON) -m repro report --local && exit $$status
 
 report: $(READY) ## rebuild tables, figures and the README's generated part from the published runs

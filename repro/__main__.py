@@ -69,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, help="a run's folder, with model.safetensors in it")
     evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     evaluate.set_defaults(function=commands.evaluate)
-    verbs.add_parser("data", help="check every data file: ok, missing or corrupt").set_defaults(function=commands.data)
+    data = verbs.add_parser("data", help="check every data file: ok, missing, absent or corrupt; or fetch a data set")
+    data.add_argument("action", nargs="?", choices=("fetch",), help="download a set that does not ship")
+    data.add_argument("name", nargs="?", help="which: gas, hepmass, miniboone or bsds300")
+    data.set_defaults(function=commands.data)
     verbs.add_parser("doctor", help="what this machine can run, and what is wrong").set_defaults(
         function=commands.doctor
     )

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.animation import Animation
 from repro.published import Published
@@ -158,6 +158,7 @@ class Experiment(Generic[C]):
         smoke_cells: the same in the smoke tier, whose processes take longer to start than to run; `main_cells` by
             default.
         evaluate: recomputes the final numbers from published weights, for `python -m repro evaluate`.
+        restore: makes the model that is judged from a config and a run's weights, for `repro.load`.
         draw: figures by name; a function of the rows of all experiments in one tier, or None where the runs hold too
             little (arrays, say) to draw anything.
         animate: animations by name, in the same way.
@@ -177,6 +178,7 @@ class Experiment(Generic[C]):
     main_cells: Sequence[str] | None = None
     smoke_cells: Sequence[str] | None = None
     evaluate: Callable[[C, Mapping[str, Tensor], Context], Sequence[Row]] | None = None
+    restore: Callable[[C, Mapping[str, Tensor]], nn.Module] | None = None
     draw: Mapping[str, Callable[[pd.DataFrame], Figure | None]] = field(default_factory=dict)
     animate: Mapping[str, Callable[[pd.DataFrame], Animation | None]] = field(default_factory=dict)
     tables: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = field(default_factory=dict)

@@ -45,6 +45,9 @@ class Training:
         select: metric to minimise; the weights that reached its smallest value are the run's result.
         streams: every random generator that `update` or `evaluate` draws from.
         units: unit of each value that `update` returns, for its mean between two evaluations in the rows.
+        watch: is told every measured row, in order; a resumed run first repeats those of its earlier sittings, so that
+            what a schedule makes of them needs no place in the checkpoint.
+        stop: whether to end before `steps`; asked before every update.
     """
 
     model: nn.Module
@@ -57,6 +60,8 @@ class Training:
     select: str | None = None
     streams: Mapping[str, Generator] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    watch: Callable[[Row], None] | None = None
+    stop: Callable[[], bool] | None = None
 
 
 @dataclass
@@ -89,10 +94,11 @@ def fit(training: Training, context: Context) -> Iterator[Row]:
     """
     path = context.folder / CHECKPOINT
     state = _restore(training, path) if path.exists() else _State()
+    _tell(training, state.rows)
     yield from state.rows
     clock = _Clock(state.seconds)
     saved = time.monotonic()
-    while state.step < training.steps:
+    while state.step < training.steps and not (training.stop and training.stop()):
         try:
             context.check()
         except (BudgetReached, Interrupted):
@@ -141,7 +147,13 @@ def _evaluate(training: Training, state: _State) -> list[Row]:
     state.rows += means + measured
     state.sums, state.count = {}, 0
     _select(training, state, measured)
+    _tell(training, measured)
     return means + measured
+
+
+def _tell(training: Training, rows: Sequence[Row]) -> None:
+    for row in rows if training.watch else ():
+        training.watch(row)  # pyright: ignore[reportOptionalCall]
 
 
 def _select(training: Training, state: _State, measured: Sequence[Row]) -> None:

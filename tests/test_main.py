@@ -47,7 +47,8 @@ def test_data_says_what_is_sound_and_what_is_not(call, tmp_path, monkeypatch):
     code, out, _ = call("data")
     assert code == 0
     assert len(out.splitlines()) >= 4
-    assert all(line.startswith("ok ") for line in out.splitlines())
+    assert {line.split()[0] for line in out.splitlines()} == {"ok", "absent"}
+    assert not [line for line in out.splitlines() if line.startswith("absent") and "mnist" in line]
     bad = tmp_path / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz"
     bad.parent.mkdir(parents=True)
     bad.write_bytes(b"no labels")

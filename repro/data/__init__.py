@@ -4,10 +4,19 @@ from repro.data.densities import DENSITIES, Density
 from repro.data.energies import ENERGIES, Energy
 from repro.data.files import DataError, DataFile, FileStatus, check, read_verified
 from repro.data.mnist import MNIST
-from repro.data.splits import Dataset, Labelled, Splits
+from repro.data.splits import Dataset, Labelled, Splits, Table
+from repro.data.tabular_miniboone import MINIBOONE, MINIBOONE_PARTIAL
+from repro.data.tabular_others import BSDS300, GAS, HEPMASS
+from repro.data.tabular_power import POWER
 
 DATASETS: dict[str, Dataset] = {
     "mnist": MNIST,
+    "power": POWER,
+    "gas": GAS,
+    "hepmass": HEPMASS,
+    "miniboone": MINIBOONE,
+    "miniboone_partial": MINIBOONE_PARTIAL,
+    "bsds300": BSDS300,
 }
 """Every data set by name."""
 
@@ -33,6 +42,7 @@ __all__ = [
     "FileStatus",
     "Labelled",
     "Splits",
+    "Table",
     "check",
     "check_all",
     "read_verified",

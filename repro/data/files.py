@@ -3,6 +3,10 @@
 A data file is trusted only for the bytes just read: `read_verified` reads a file once, compares size and SHA-256 of
 those bytes with what is written down here, and returns the same bytes. So no half-copied, exchanged or bit-rotten file,
 and none that changes between check and use, ever reaches an experiment.
+
+Files that do not ship have no SHA-256 here: what `repro.data.fetch` takes out of a verified archive gets a note of it
+beside the file, and is compared with that; what a user puts into REPRO_DATA is taken as it is, and its SHA-256 goes
+into the run's record.
 """
 
 import hashlib
@@ -10,6 +14,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from repro.cache import cache_root
 
 EMBEDDED = Path(__file__).parent / "embedded"
 """What ships with the package."""
@@ -28,17 +34,22 @@ class DataFile:
 
     Attributes:
         path: Relative path with forward slashes, such as `mnist/train-images-idx3-ubyte.gz`.
-        sha256: SHA-256 of the whole file, 64 lower-case hexadecimal digits.
-        size: Size in bytes.
+        sha256: SHA-256 of the whole file, 64 lower-case hexadecimal digits; None for a file that does not ship.
+        size: Size in bytes; None likewise.
         contents: Format, shape and dtype, for people.
         how_to_get: One line that says where the file can be had.
     """
 
     path: str
-    sha256: str
-    size: int
+    sha256: str | None
+    size: int | None
     contents: str
     how_to_get: str
+
+    @property
+    def ships(self) -> bool:
+        """Whether the package brings the file along."""
+        return self.sha256 is not None
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,28 @@ class FileStatus:
     """What a look at a file found.
 
     Attributes:
-        status: `ok`, `missing` (no such file) or `corrupt` (there is something, but not the right bytes).
+        status: `ok`, `missing` (no such file, though it ships), `absent` (no such file, and it does not ship) or
+            `corrupt` (there is something, but not the right bytes).
         detail: Where it lies if all is well, otherwise what is wrong; one line.
     """
 
-    status: Literal["ok", "missing", "corrupt"]
+    status: Literal["ok", "missing", "absent", "corrupt"]
     detail: str
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong: the file is right, or it is not there and need not be."""
+        return self.status in ("ok", "absent")
+
+
+def fetched_root() -> Path:
+    """The folder that downloaded data sets are unpacked into."""
+    return cache_root() / "data"
+
+
+def note_of(path: Path) -> Path:
+    """The note of a fetched file's SHA-256, beside it."""
+    return path.with_name(path.name + ".sha256")
 
 
 def search_path(file: DataFile, root: Path | None = None) -> tuple[Path, ...]:
@@ -59,12 +86,14 @@ def search_path(file: DataFile, root: Path | None = None) -> tuple[Path, ...]:
 
     Args:
         file: The file.
-        root: The only folder to look in; by default the folder in REPRO_DATA, if set, and then the embedded one.
+        root: The only folder to look in; by default the folder in REPRO_DATA, if set, and then the embedded one, or
+            that of downloads for a file that does not ship.
     """
     if root is not None:
         return (root / file.path,)
     override = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    roots = (Path(override).expanduser(), EMBEDDED) if override else (EMBEDDED,)
+    own = EMBEDDED if file.ships else fetched_root()
+    roots = (Path(override).expanduser(), own) if override else (own,)
     return tuple(folder / file.path for folder in roots)
 
 
@@ -95,9 +124,9 @@ def read_verified(file: DataFile, root: Path | None = None) -> bytes:
     """
     raw, found = _examine(file, root)
     if found.status != "ok":
+        expected = f"; expected {file.size} bytes with sha256 {file.sha256}" if file.ships else ""
         raise DataError(
-            f"data file {file.path} is {found.status}: {found.detail}; "
-            f"expected {file.size} bytes with sha256 {file.sha256}; to get it: {file.how_to_get}"
+            f"data file {file.path} is {found.status}: {found.detail}{expected}; to get it: {file.how_to_get}"
         )
     return raw
 
@@ -113,8 +142,10 @@ def _examine(file: DataFile, root: Path | None) -> tuple[bytes, FileStatus]:
         except OSError as error:  # something is there: a folder, or a file that may not be read
             return b"", FileStatus("corrupt", f"{path} cannot be read ({error.strerror})")
     else:
-        return b"", FileStatus("missing", f"not found as {' or '.join(map(str, search_path(file, root)))}")
-    digest = hashlib.sha256(raw).hexdigest()
-    if (len(raw), digest) != (file.size, file.sha256):
+        status = "missing" if file.ships else "absent"
+        return b"", FileStatus(status, f"not found as {' or '.join(map(str, search_path(file, root)))}")
+    digest, note = hashlib.sha256(raw).hexdigest(), note_of(path)
+    noted = note.read_text().strip() if not file.ships and note.exists() else digest
+    if (len(raw), digest) != ((file.size, file.sha256) if file.ships else (len(raw), noted)):
         return raw, FileStatus("corrupt", f"found {len(raw)} bytes with sha256 {digest} in {path}")
     return raw, FileStatus("ok", str(path))

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from repro.data.files import DataError, DataFile, read_verified
-from repro.data.splits import Dataset, Labelled, Splits
+from repro.data.splits import Dataset, Labelled, Splits, hashes
 
 SPLIT_SEED = 20180619
 """Seed of the permutation that carves out the validation set; a constant, because results depend on it."""
@@ -61,7 +61,7 @@ TEST_LABELS = _file(
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 
-def load(validation: bool = True) -> Splits:
+def load(validation: bool = True) -> Splits[Labelled]:
     """Read, verify and split MNIST; takes well under a second.
 
     Args:
@@ -80,7 +80,7 @@ def load(validation: bool = True) -> Splits:
         chosen, left_out = split_indices()
         train, held_out = _select(everything, chosen), _select(everything, left_out)
     test = _read(TEST_IMAGES, TEST_LABELS, N_TEST)
-    return Splits(train, held_out, test, sha256={file.path: file.sha256 for file in FILES})
+    return Splits(train, held_out, test, sha256=hashes(FILES))
 
 
 def split_indices() -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " validation"]]:

@@ -1,9 +1,11 @@
 """What loading a data set returns, and what the register of data sets knows about each."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from repro.data.files import DataFile
@@ -25,9 +27,15 @@ class Labelled:
         return len(self.labels)
 
 
+Table = Float[Tensor, "_ _"]
+"""Rows of numbers, standardised."""
+
+Part = TypeVar("Part")
+
+
 @dataclass(frozen=True)
-class Splits:
-    """A data set in three parts.
+class Splits(Generic[Part]):
+    """A data set in three parts of one kind: `Labelled` images, or tables.
 
     Attributes:
         train: What gradients see.
@@ -36,10 +44,22 @@ class Splits:
         sha256: SHA-256 of each source file by its relative path, for a run's record.
     """
 
-    train: Labelled
-    validation: Labelled
-    test: Labelled
+    train: Part
+    validation: Part
+    test: Part
     sha256: Mapping[str, str]
+
+
+def hashes(files: Sequence[DataFile], *raw: bytes) -> dict[str, str]:
+    """SHA-256 of files by path: the known ones of files that ship, those of the bytes read of others.
+
+    Args:
+        files: all that were read.
+        raw: what was read of each, in their order; not needed where all of them ship.
+    """
+    found = raw or [b""] * len(files)
+    pairs = zip(files, found, strict=True)
+    return {file.path: file.sha256 or hashlib.sha256(content).hexdigest() for file, content in pairs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +75,7 @@ class Dataset:
     """
 
     name: str
-    load: Callable[..., Splits]
+    load: Callable[..., Splits[Any]]
     files: tuple[DataFile, ...]
     citation: str
     licence: str

@@ -19,6 +19,8 @@ from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers
 
 Affine = tuple[Tensor, Tensor]
 """Weight [out in] and bias [out] of a layer at one time."""
+Times = Float[Tensor, "batch 1"]
+Rows = Float[Tensor, "batch _"]
 
 
 class ConcatSquash(nn.Module):
@@ -41,6 +43,10 @@ class ConcatSquash(nn.Module):
         bias = torch.addcmul(self.linear.bias * gate, self.shift.weight.view(-1), t)
         return self.linear.weight * gate.unsqueeze(1), bias
 
+    def forward(self, t: Times, x: Rows) -> Rows:
+        """The layer's value where every row has a time of its own."""
+        return self.linear(x) * torch.sigmoid(self.gate(t)) + self.shift(t)
+
 
 class Concat(nn.Module):
     """W [t, x] + b: (in + 1) * out + out parameters."""
@@ -58,6 +64,10 @@ class Concat(nn.Module):
         weight = self.linear.weight
         return weight[:, 1:], torch.addcmul(self.linear.bias, weight[:, 0], t)
 
+    def forward(self, t: Times, x: Rows) -> Rows:
+        """The layer's value where every row has a time of its own."""
+        return self.linear(torch.cat([t, x], 1))
+
 
 class Ignore(nn.Module):
     """W x + b: the layer does not see the time; in * out + out parameters."""
@@ -73,6 +83,10 @@ class Ignore(nn.Module):
     def at(self, t: Float[Tensor, ""]) -> Affine:
         """The layer's affine map, the same at all times."""
         return self.linear.weight, self.linear.bias
+
+    def forward(self, t: Times, x: Rows) -> Rows:
+        """The layer's value, the same at all times."""
+        return self.linear(x)
 
 
 Layer = Callable[[int, int], nn.Module]
@@ -139,6 +153,14 @@ class PerceptronField(nn.Module):
         for weight, bias in self._maps(t, slice(self._middle, None)):
             h = F.linear(self._act(h), weight, bias)
         return h
+
+    def at_times(self, t: Times, y: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """dy/dt where every row has a time of its own, as a regression of the field has it; a solve has one time."""
+        first, *rest = self.layers
+        x = first(t, y)
+        for layer in rest:
+            x = layer(t, self._act(x))
+        return x
 
     def push(
         self, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], v: Float[Tensor, "probe batch dim"]

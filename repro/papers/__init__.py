@@ -3,7 +3,7 @@
 from typing import Any
 
 from repro.experiment import Experiment
-from repro.papers.ffjord import fig1_density1d, fig2_toy2d, fig8_tolerance, section3_noise
+from repro.papers.ffjord import fig1_density1d, fig2_toy2d, fig8_tolerance, section3_noise, table2_tabular
 from repro.papers.neural_ode import (
     fig3_solver_stats,
     fig4_nf_vs_cnf,
@@ -24,4 +24,5 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
     "ffjord/fig2_toy2d": fig2_toy2d.EXPERIMENT,
     "ffjord/fig8_tolerance": fig8_tolerance.EXPERIMENT,
     "ffjord/section3_noise": section3_noise.EXPERIMENT,
+    "ffjord/table2_tabular": table2_tabular.EXPERIMENT,
 }

@@ -8,7 +8,9 @@ import pytest
 
 from repro.data import DATASETS, DataError, DataFile, FileStatus, check, check_all, files, read_verified
 
-ALL_FILES = [pytest.param(dataset, file, id=file.path) for dataset in DATASETS.values() for file in dataset.files]
+ALL_FILES = [
+    pytest.param(dataset, file, id=file.path) for dataset in DATASETS.values() for file in dataset.files if file.ships
+]
 CONTENT = b"not many bytes"
 SMALL = DataFile("toy/small.bin", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), "bytes", "ask the author")
 
@@ -74,7 +76,7 @@ def test_a_file_missing_in_both_places_stops_the_load_with_one_clear_line(
     dataset, file, override, tmp_path_factory, monkeypatch
 ):
     empty = tmp_path_factory.mktemp("embedded")
-    for other in dataset.files:
+    for other in [shipped for each in DATASETS.values() for shipped in each.files if shipped.ships]:
         if other != file:
             put(empty, other, (files.EMBEDDED / other.path).read_bytes())
     monkeypatch.setattr(files, "EMBEDDED", empty)
@@ -85,14 +87,14 @@ def test_a_file_missing_in_both_places_stops_the_load_with_one_clear_line(
     for part in ("missing", str(override / file.path), str(empty / file.path), file.sha256, file.how_to_get):
         assert part in message
     statuses = {entry.path: found.status for _, entry, found in check_all()}
-    assert [path for path, status in statuses.items() if status != "ok"] == [file.path]
+    assert [path for path, status in statuses.items() if status not in ("ok", "absent")] == [file.path]
 
 
 def test_check_all_finds_every_file_sound():
     report = check_all()
     assert {name for name, _, _ in report} == set(DATASETS)
     assert [file for _, file, _ in report] == [file for dataset in DATASETS.values() for file in dataset.files]
-    assert all(found.status == "ok" for _, _, found in report)
+    assert all(found.status == ("ok" if file.ships else "absent") and found.sound for _, file, found in report)
 
 
 def test_the_override_takes_precedence_and_the_embedded_file_fills_the_gaps(override, tmp_path_factory, monkeypatch):
@@ -144,3 +146,22 @@ def test_right_size_alone_or_right_hash_alone_does_not_pass(tmp_path):
     put(tmp_path, SMALL, CONTENT)
     assert check(dataclasses.replace(SMALL, size=SMALL.size + 1), tmp_path).status == "corrupt"
     assert check(dataclasses.replace(SMALL, sha256="0" * 64), tmp_path).status == "corrupt"
+
+
+EXTERNAL = DataFile("toy/large.bin", None, None, "bytes", "fetch it")
+
+
+def test_a_file_that_does_not_ship_is_taken_from_the_override_as_it_is(override):
+    assert check(EXTERNAL).status == "absent"
+    path = put(override, EXTERNAL, CONTENT)
+    assert check(EXTERNAL) == FileStatus("ok", str(path))
+    assert read_verified(EXTERNAL) == CONTENT
+
+
+def test_a_fetched_file_must_have_the_noted_hash():
+    path = put(files.fetched_root(), EXTERNAL, CONTENT)
+    files.note_of(path).write_text(hashlib.sha256(CONTENT).hexdigest() + "\n")
+    assert read_verified(EXTERNAL) == CONTENT
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError, match="corrupt"):
+        read_verified(EXTERNAL)

@@ -204,6 +204,13 @@ def pictures(config: Config, flow: nn.Module, density: Density) -> dict[str, np.
     return arrays
 
 
+def restore(config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The flow that is judged, from a run's weights."""
+    flow = build(config)
+    flow.load_state_dict(dict(tensors))
+    return exact(flow)
+
+
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
     """The final numbers again, from a run's weights."""
     flow = build(config).to(context.device)
@@ -254,6 +261,7 @@ EXPERIMENT = Experiment(
     smoke_cells=tuple(f"8gaussians{suffix}" for suffix in ("", "_hutchinson", "_glow", "_planar")),
     measure=measure,
     evaluate=evaluate,
+    restore=restore,
     draw={"ffjord_fig2": draw_toys},
     animate={"ffjord_toys": animate_toys},
     tables={"ffjord_toys": toy_table},
