@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from repro.ode import compiled, torchdiffeq_backend
 from repro.ode.compiled import kernel_of
+from repro.ode.kernels import Kept
 from repro.ode.meter import Meter, Stats
 from repro.ode.native_sweep import NativeSweep
 from repro.ode.replay import Grid, replay
@@ -60,19 +61,48 @@ def checkpoint(
     return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted), y0, t, *parameters)
 
 
+def backprop_natively(
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    *,
+    parameters: tuple[Tensor, ...],
+    stats: Stats,
+    norm: Norm | None = None,
+) -> Trajectory:
+    """Solve by the field's own kernel, with the gradient of the steps taken from what their stages left.
+
+    As `checkpoint` under the compiled engine, but the matrix products of a wide field's accepted steps are kept until
+    the backward pass and not made again. A small field's steps are replayed all the same, since that takes no longer.
+    The arguments are `checkpoint`'s; the field must offer a kernel.
+
+    Returns:
+        The state at every output time.
+    """
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (y0, *parameters))
+    return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted, keep=wanted), y0, t, *parameters)
+
+
 _INTEGRATE = {"torchdiffeq": torchdiffeq_backend.integrate, "compiled": compiled.integrate}
 """Engines that report their steps."""
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """What the passes need beside tensors; `wanted` is whether a backward pass may follow."""
+    """What the passes need beside tensors.
+
+    Attributes:
+        wanted: Whether a backward pass may follow.
+        keep: Whether the steps leave their products for it.
+    """
 
     field: VectorField
     solver: Solver
     stats: Stats
     norm: Norm | None
     wanted: bool
+    keep: bool = False
 
     @property
     def carries_derivative(self) -> bool:
@@ -109,13 +139,17 @@ class _Checkpoint(torch.autograd.Function):
     def forward(ctx: Any, problem: _Problem, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
         meter = Meter(problem.solver.max_nfe)
         recorder = _Recorder(meter, problem.carries_derivative) if problem.wanted else None
+        kept: list[Kept] = []
+        settings = {"keep": kept} if problem.keep else {}
         integrate = _INTEGRATE[problem.solver.engine]
-        y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm, record=recorder)
+        y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm, record=recorder, **settings)
         problem.stats.set_forward(meter)
         if recorder is not None:
             ctx.problem, ctx.n_parameters, ctx.n_steps = problem, len(parameters), len(recorder.states)
             ctx.grid = Grid(problem.solver, recorder.starts, recorder.sizes, t)
-            ctx.save_for_backward(t, *parameters, *recorder.states, *recorder.derivatives)
+            ctx.parts = [entry.parts for entry in kept]
+            numbers = [entry.numbers for entry in kept]
+            ctx.save_for_backward(t, *parameters, *recorder.states, *recorder.derivatives, *numbers)
         return y
 
     @staticmethod
@@ -128,7 +162,8 @@ class _Checkpoint(torch.autograd.Function):
         parameters, saved = saved[: ctx.n_parameters], saved[ctx.n_parameters :]
         problem, (_, _, wants_t, *_) = ctx.problem, ctx.needs_input_grad
         meter = Meter(problem.solver.max_nfe)
-        states, derivatives = saved[: ctx.n_steps], saved[ctx.n_steps :]
+        states, derivatives = saved[: ctx.n_steps], saved[ctx.n_steps : len(saved) - len(ctx.parts)]
+        kept = [Kept(*pair) for pair in zip(saved[len(saved) - len(ctx.parts) :], ctx.parts, strict=True)]
         native = (
             None
             if wants_t or problem.solver.engine != "compiled"
@@ -137,11 +172,12 @@ class _Checkpoint(torch.autograd.Function):
         if native is None:
             sweep = _Sweep(problem, meter, t.detach().requires_grad_(wants_t), parameters)
         else:
-            sweep = NativeSweep(native, problem.solver.method, meter, t, parameters)
+            sweep = NativeSweep(native, problem.solver.method, meter, t, parameters, kept)
         try:
             grad_y0 = sweep.run(ctx.grid, states, derivatives, grad_y)
         finally:
-            problem.stats.add_backward(meter)
+            if not problem.keep:
+                problem.stats.add_backward(meter)
         return None, grad_y0, sweep.grad_t if wants_t else None, *sweep.grad_parameters
 
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from repro.ode.errors import NonFiniteState, StepSizeUnderflow
-from repro.ode.kernels import StageTimes, StepKernel, StepResult, TracedKernel
+from repro.ode.kernels import Kept, StageTimes, StepKernel, StepResult, TracedKernel
 from repro.ode.meter import Meter
 from repro.ode.norms import rms
 from repro.ode.replay import dense_weights
 from repro.ode.solvers import ORDERS, Solver
-from repro.ode.tableau import Tableau
+from repro.ode.tableau import EVALUATION, Tableau
 from repro.ode.torchdiffeq_backend import Recorder, runge_kutta_tableau
 from repro.types import Norm, State, Times, Trajectory, VectorField
 
@@ -38,6 +38,7 @@ def integrate(
     meter: Meter,
     norm: Norm | None = None,
     record: Recorder | None = None,
+    keep: list[Kept] | None = None,
     differentiable: bool = False,
 ) -> Trajectory:
     """Solve dy/dt = f(t, y), y(t[0]) = y0.
@@ -50,6 +51,8 @@ def integrate(
         meter: Counts evaluations and steps.
         norm: Size of an error scaled by the tolerances; None is the RMS over all elements.
         record: Called at every kept step.
+        keep: Gets what a native kernel leaves for the gradient: of every kept step, and before them of the first
+            evaluation where a step starts with the last stage of the one before.
         differentiable: Let autograd go through the kept steps, whose sizes are constants to it; native kernels are then
             left alone, and rejected steps leave no graph. Else the result is values only.
 
@@ -63,7 +66,7 @@ def integrate(
     """
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         stepper = stepper_of(field, y0, meter, native=not differentiable)
-        walk = _Walk(stepper, solver, meter, norm or rms, record)
+        walk = _Walk(stepper, solver, meter, norm or rms, record, keep)
         y0, times = y0 if differentiable else y0.detach(), t.detach().tolist()
         run = walk.fixed if solver.is_fixed_step else walk.adaptive
         y = torch.stack([y0, *run(y0, times)])
@@ -83,12 +86,17 @@ def kernel_of(
         parameters: Tensors whose gradients a traced kernel adds up.
         native: Whether the field's own kernel may be asked.
     """
-    offer = getattr(field, "step_kernel", None) if native else None
-    kernel = "it offers no kernel" if offer is None else offer(y0)
+    kernel = native_kernel_of(field, y0) if native else "autograd does not go through native code"
     if not isinstance(kernel, str):
         return kernel
     untraced = TracedKernel.why_not(field, y0)
     return TracedKernel(field, parameters) if untraced is None else _eager(type(field).__name__, kernel, untraced)
+
+
+def native_kernel_of(field: VectorField, y0: State) -> StepKernel | str:
+    """The field's own kernel for states like y0, or why there is none."""
+    offer = getattr(field, "step_kernel", None)
+    return "it offers no kernel" if offer is None else offer(y0)
 
 
 _SAID: set[str] = set()
@@ -108,10 +116,17 @@ class _Counted:
         self._kernel, self._meter = kernel, meter
 
     def step(
-        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        y: Tensor,
+        f: Tensor | None,
+        tolerances: tuple[float, float] | None,
+        *,
+        keep: bool = False,
     ) -> StepResult:
         self._meter.spend(len(tableau.alpha) - (f is not None))
-        return self._kernel.step(tableau, at, y, f, tolerances)
+        return self._kernel.step(tableau, at, y, f, tolerances, keep=keep)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
         self._meter.spend(1)
@@ -125,7 +140,14 @@ class _Eager:
         self._field = meter.watch(field)
 
     def step(
-        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        y: Tensor,
+        f: Tensor | None,
+        tolerances: tuple[float, float] | None,
+        *,
+        keep: bool = False,
     ) -> StepResult:
         k = [self.evaluate(at.start, y) if f is None else f]
         for time, row in zip(at.of(tableau)[1:], tableau.beta[1:], strict=True):
@@ -162,8 +184,17 @@ def stepper_of(field: VectorField, y0: State, meter: Meter, *, native: bool = Tr
 class _Walk:
     """Go from the first output time to the last."""
 
-    def __init__(self, stepper: Stepper, solver: Solver, meter: Meter, norm: Norm, record: Recorder | None) -> None:
+    def __init__(
+        self,
+        stepper: Stepper,
+        solver: Solver,
+        meter: Meter,
+        norm: Norm,
+        record: Recorder | None,
+        kept: list[Kept] | None,
+    ) -> None:
         self._stepper, self._solver, self._meter, self._record = stepper, solver, meter, record
+        self._kept, self._keep = kept, kept is not None
         self._tableau, self._norm = runge_kutta_tableau(solver.method), norm
         self._tolerances = (solver.rtol, solver.atol)
 
@@ -172,8 +203,8 @@ class _Walk:
         sign, upcoming = _sign(times), 1
         for start, end in pairwise(_nodes(times, self._solver.step_size, y.dtype)):
             at = StageTimes(start, end - start, end)
-            result = self._stepper.step(self._tableau, at, y, None, None)
-            self._note(at, y, accepted=True)
+            result = self._stepper.step(self._tableau, at, y, None, None, keep=self._keep)
+            self._note(at, y, result, accepted=True)
             while upcoming < len(times) and sign * times[upcoming] <= sign * end:
                 share = (times[upcoming] - start) / at.size
                 yield result.end if times[upcoming] == end else torch.lerp(y, result.end, share)
@@ -183,13 +214,15 @@ class _Walk:
     def adaptive(self, y: State, times: list[float]) -> Iterator[State]:
         """Steps under control of the error; outputs inside a step by its quartic."""
         sign, start, upcoming = _sign(times), times[0], 1
-        f = self._stepper.evaluate(start, y)
+        first = self._stepper.step(EVALUATION, StageTimes(start, 0.0, start), y, None, None, keep=self._keep)
+        self._hold(first)
+        f = first.last
         size = self._solver.first_step or self._first_step(start, y, f, sign)
         while upcoming < len(times):
             at = self._checked(start, size, sign, y)
-            result = self._stepper.step(self._tableau, at, y, f, self._tolerances)
+            result = self._stepper.step(self._tableau, at, y, f, self._tolerances, keep=self._keep)
             ratio = self._ratio(result)
-            self._note(at, y, accepted=ratio <= 1)
+            self._note(at, y, result, accepted=ratio <= 1)
             if ratio <= 1:
                 while upcoming < len(times) and sign * times[upcoming] <= sign * at.end:
                     yield interpolated(at, y, f, result, times[upcoming])
@@ -212,8 +245,14 @@ class _Walk:
             raise self._meter.error(NonFiniteState, "the field's value is not finite")
         return ratio
 
-    def _note(self, at: StageTimes, y: State, *, accepted: bool) -> None:
+    def _hold(self, result: StepResult) -> None:
+        if self._kept is not None and result.kept is not None:
+            self._kept.append(result.kept)
+
+    def _note(self, at: StageTimes, y: State, result: StepResult, *, accepted: bool) -> None:
         self._meter.step(at.start, abs(at.size), accepted)
+        if accepted:
+            self._hold(result)
         if accepted and self._record is not None:
             time = torch.tensor([at.start, abs(at.size)], dtype=torch.float64 if self._solver.is_adaptive else y.dtype)
             self._record(time[0], y, time[1])

@@ -2,12 +2,12 @@
 
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.checks import check_name
 from repro.ode import compiled, torchdiffeq_backend
 from repro.ode.adjoint import adjoint, adjoint_seminorm
-from repro.ode.checkpoint import checkpoint
+from repro.ode.checkpoint import backprop_natively, checkpoint
 from repro.ode.meter import Meter, Stats
 from repro.ode.solvers import Solver
 from repro.types import Norm, State, Times, Trajectory, VectorField
@@ -47,7 +47,8 @@ def backprop(
     Memory grows with the evaluations; under torchdiffeq's engine those of rejected steps count too, and its estimate of
     the first step is differentiated, so that the gradient is not quite that of a fixed sequence of steps unless
     `first_step` is given; the difference is of the order of the truncation error. The compiled engine holds the
-    sequence constant, as `checkpoint` does, and keeps accepted steps alone; gradients for t are torchdiffeq's.
+    sequence constant, as `checkpoint` does, and keeps accepted steps alone, a field's own kernel no more than their
+    matrix products; gradients for t are torchdiffeq's.
 
     Args:
         field: Right-hand side.
@@ -62,10 +63,13 @@ def backprop(
         The state at every output time.
     """
     meter = Meter(solver.max_nfe)
-    if solver.engine == "compiled" and not t.requires_grad:
-        y = compiled.integrate(field, y0, t, solver, meter=meter, norm=norm, differentiable=True)
-    else:
+    if solver.engine != "compiled" or t.requires_grad:
         y = torchdiffeq_backend.integrate(field, y0, t, solver, meter=meter, norm=norm)
+    elif isinstance(field, nn.Module) and not isinstance(compiled.native_kernel_of(field, y0), str):
+        own = tuple(p for p in field.parameters() if p.requires_grad)
+        return backprop_natively(field, y0, t, solver, parameters=own, stats=stats, norm=norm)
+    else:
+        y = compiled.integrate(field, y0, t, solver, meter=meter, norm=norm, differentiable=True)
     stats.set_forward(meter)
     return y
 

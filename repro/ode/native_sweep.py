@@ -1,11 +1,11 @@
-"""Go back through the steps of a solve by the field's kernel: one native call a step."""
+"""Go back through the steps of a solve by a kernel: one native or compiled call a step."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from repro.ode.kernels import Cotangents, StageTimes, StepKernel
+from repro.ode.kernels import Cotangents, Kept, StageTimes, StepKernel
 from repro.ode.meter import Meter
 from repro.ode.replay import Grid, dense_weights
 from repro.ode.torchdiffeq_backend import runge_kutta_tableau
@@ -13,7 +13,7 @@ from repro.types import State, Times, Trajectory
 
 
 class NativeSweep:
-    """Replay the steps, last one first, and add up the gradients.
+    """Go through the steps, last one first, and add up the gradients.
 
     Args:
         kernel: Takes the steps.
@@ -21,11 +21,21 @@ class NativeSweep:
         meter: Counts the replayed evaluations.
         t: Output times.
         parameters: Tensors that get gradients.
+        kept: What the forward pass left, of every step or of the first evaluation and every step; empty replays.
     """
 
-    def __init__(self, kernel: StepKernel, method: str, meter: Meter, t: Times, parameters: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        kernel: StepKernel,
+        method: str,
+        meter: Meter,
+        t: Times,
+        parameters: Sequence[Tensor],
+        kept: Sequence[Kept] = (),
+    ) -> None:
         self._kernel, self._tableau, self._meter = kernel, runge_kutta_tableau(method), meter
         self._t, self._parameters = t.detach(), tuple(parameters)
+        self._kept = kept
         self.grad_t = None
         self.grad_parameters: Sequence[Tensor | None] = [None] * len(self._parameters)
 
@@ -34,11 +44,22 @@ class NativeSweep:
         assert not derivatives
         grad = torch.zeros_like(grad_y[0])
         for n in reversed(range(len(grid))):
-            grad = self._step(grid.times(n, self._t), grid.outputs(n), states[n], grad, grad_y)
+            kept = self._kept_of(n, len(grid))
+            grad = self._step(grid.times(n, self._t), grid.outputs(n), states[n], grad, grad_y, kept)
         self.grad_parameters = self._kernel.gradients(self._parameters)
         return grad + grad_y[0]
 
-    def _step(self, at: StageTimes, outputs: slice, y: State, grad_end: State, grad_y: Trajectory) -> State:
+    def _kept_of(self, n: int, n_steps: int) -> Kept | None:
+        """What step n's stages left; where there is an entry before the steps', each begins with the one before."""
+        if len(self._kept) <= n_steps:
+            return self._kept[n] if self._kept else None
+        before, own = self._kept[n : n + 2]
+        assert before.parts == own.parts, "the number of threads changed within a solve"
+        return Kept([before.numbers[-1], *own.numbers], own.parts)
+
+    def _step(
+        self, at: StageTimes, outputs: slice, y: State, grad_end: State, grad_y: Trajectory, kept: Kept | None
+    ) -> State:
         times = self._t[outputs].tolist()
         cotangents, own = Cotangents(grad_end), None
         for time, g in zip(times, grad_y[outputs], strict=True):
@@ -46,9 +67,10 @@ class NativeSweep:
             own = start if own is None else own + start
         # an FSAL method's last stage is needed by dense output alone
         n_stages = len(self._tableau.alpha) - (self._tableau.is_fsal and not times)
-        self._meter.spend(n_stages)
+        if kept is None:
+            self._meter.spend(n_stages)
         self._meter.step(at.start, abs(at.size), accepted=True)
-        grad = self._kernel.pull(self._tableau, at, n_stages, y, cotangents)
+        grad = self._kernel.pull(self._tableau, at, n_stages, y, cotangents, kept)
         return grad if own is None else grad + own
 
     def _with_output(self, given: Cotangents, at: StageTimes, time: float, g: State) -> tuple[Cotangents, State]:

@@ -42,3 +42,6 @@ FIXED_TABLEAUS = {
     ),
 }
 """The fixed-step methods, with torchdiffeq's coefficients."""
+
+EVALUATION = Tableau((0.0,), ((),), (0.0,))
+"""A step of no size, whose only stage is the field's value."""

@@ -17,6 +17,7 @@ MAKE |= {
     "planar": partial(PlanarField, 2, 16),
     "planar, public": partial(PlanarField, 2, 16, gate="coordinate", reduction="mean"),
 }
+ESTIMATORS = [("closed_form", 1), ("exact", 1), ("hutchinson", 3)]
 TIMES = torch.tensor([0.0, 0.3, 0.31, 1.0], dtype=torch.float64)
 
 
@@ -37,7 +38,7 @@ def test_same_steps_on_every_problem(name, problem, direction):
 @pytest.mark.parametrize("first_step", [None, 0.3])
 @pytest.mark.parametrize("gradient", ["adjoint", "adjoint_seminorm", "checkpoint"])
 @pytest.mark.parametrize("name", MAKE)
-@pytest.mark.parametrize(("divergence", "probes"), [("closed_form", 1), ("exact", 1), ("hutchinson", 3)])
+@pytest.mark.parametrize(("divergence", "probes"), ESTIMATORS)
 def test_a_flow_is_the_same_by_both_engines(gradient, name, divergence, probes, first_step):
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(probes, 20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -63,16 +64,42 @@ def test_a_second_backward_pass_starts_from_zero(name):
     torch.testing.assert_close(second, first)
 
 
+@pytest.mark.parametrize("width", [16, 400])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("method", [{"method": "dopri5"}, {"method": "rk4", "step_size": 0.3}])
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize(("divergence", "probes"), ESTIMATORS)
+def test_what_stages_leave_gives_the_gradient_of_their_replay(name, method, divergence, probes, threads, width):
+    if width > 16 and (name, divergence) != ("concatsquash", "hutchinson"):
+        pytest.skip("wide weights, which no cache holds, are tried on one field")
+    torch.set_num_threads(threads)
+    x = torch.randn(301, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(probes, 301, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    field = (FIELDS[name](2, width, 3) if width > 16 else MAKE[name]()).double()
+    grads = {}
+    for gradient in ("checkpoint", "backprop"):
+        flow = CNF(field, 2, 0.8, divergence, Solver(**method, engine="compiled"), gradient, n_probes=probes)
+        value = flow.log_prob(x, noise if divergence == "hutchinson" else None).mean()
+        torch.set_num_threads(1)  # the parts that the forward pass chose hold
+        first, second = (torch.autograd.grad(value, list(field.parameters()), retain_graph=True) for _ in range(2))
+        torch.set_num_threads(threads)
+        torch.testing.assert_close(second, first)
+        grads[gradient] = first
+        assert flow.stats.nfe_backward is None if gradient == "backprop" else flow.stats.nfe_backward
+    torch.testing.assert_close(grads["backprop"], grads["checkpoint"], rtol=1e-11, atol=1e-13)
+
+
 def test_outputs_inside_steps_carry_their_gradients():
     field = FIELDS["concatsquash"](2, 16, 2).double()
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(4, 5, 2, dtype=torch.float64)
     for method in ({"method": "dopri5", "first_step": 0.4}, {"method": "rk4", "step_size": 0.17}):
         grads = []
-        for engine in ("torchdiffeq", "compiled"):
-            y = solve(field, x, TIMES, Solver(**method, engine=engine), "checkpoint").y
+        for engine, gradient in (("torchdiffeq", "checkpoint"), ("compiled", "checkpoint"), ("compiled", "backprop")):
+            y = solve(field, x, TIMES, Solver(**method, engine=engine), gradient).y
             grads.append(torch.autograd.grad((weights * y).sum(), [x, *field.parameters()]))
         torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-11)
+        torch.testing.assert_close(grads[2], grads[0], rtol=1e-10, atol=1e-11)
 
 
 def test_a_gradient_of_the_times_falls_back_to_autograd():

@@ -3,12 +3,13 @@
 from repro.ode.kernels.build import library, used
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
 from repro.ode.kernels.perceptron import PerceptronKernel
-from repro.ode.kernels.protocol import Cotangents, StageTimes, StepKernel, StepResult
+from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepKernel, StepResult
 from repro.ode.kernels.traced import TracedKernel, compile_seconds
 
 __all__ = [
     "AffineLayer",
     "Cotangents",
+    "Kept",
     "MovingLayers",
     "PerceptronKernel",
     "SharedLayers",

@@ -109,15 +109,21 @@ class MovingLayers:
         self.like, self.held = first[0].weight[0], [_held(layer) for layer in first]
         self._threads: list[list[Numbers]] = []
         self._collected: list[tuple[Tensor, list[Numbers]]] = []
+        self._known: dict[float, tuple[list[float], Tensor, Sequence[AffineLayer]]] = {}
 
     def prepare(self, times: list[float]) -> None:
-        """See `Source`."""
-        self._times = self.like.new_tensor(times)
-        with torch.no_grad():
-            for target, layer in zip(self.held, self._at(self._times), strict=True):
-                for into, value in zip(target, layer, strict=True):
-                    if into is not None and value is not None:
-                        into[: len(times)] = value
+        """See `Source`; a step that is replayed finds its layers as they were."""
+        known, tensor, layers = self._known.get(times[0], ((), None, None))
+        if layers is None or tensor is None or known[: len(times)] != times:
+            tensor = self.like.new_tensor(times)
+            with torch.no_grad():
+                layers = self._at(tensor)
+            self._known[times[0]] = times, tensor, layers
+        self._times = tensor[: len(times)]
+        for target, layer in zip(self.held, layers, strict=True):
+            for into, value in zip(target, layer, strict=True):
+                if into is not None and value is not None:
+                    into[: len(times)] = value[: len(times)]
 
     def into(self, thread: int) -> list[Numbers]:
         """See `Source`."""

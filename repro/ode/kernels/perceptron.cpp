@@ -115,13 +115,24 @@ static void panel(int64_t vectors, int64_t m, const T* a, int64_t ai, int64_t ap
   }
 }
 
-// Columns of B and C are padded to whole vectors.
+// Columns of B and C are padded to whole vectors. ldb 0: B lies in panels, one after the other.
 template <class T>
 static void multiply(int64_t m, int64_t n, int64_t depth, const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb,
                      T* c, int64_t ldc, bool add) {
   for (int64_t j = 0; j < padded<T>(n); j += COLUMN_VECTORS * LANES<T>) {
     const int64_t vectors = std::min<int64_t>(COLUMN_VECTORS, (padded<T>(n) - j) / LANES<T>);
-    panel<T, COLUMN_VECTORS>(vectors, m, a, ai, ap, b + j, ldb, c + j, ldc, depth, add);
+    const T* columns = ldb ? b + j : b + j * depth;
+    panel<T, COLUMN_VECTORS>(vectors, m, a, ai, ap, columns, ldb ? ldb : vectors * LANES<T>, c + j, ldc, depth, add);
+  }
+}
+
+// B[p][j] = at(p, j) in panels of contiguous columns: a matrix of many rows then needs few pages at a time.
+template <class T, class At>
+static void pack(int64_t n, int64_t depth, At at, T* b) {
+  for (int64_t j = 0; j < padded<T>(n); j += COLUMN_VECTORS * LANES<T>) {
+    const int64_t width = std::min<int64_t>(COLUMN_VECTORS * LANES<T>, padded<T>(n) - j);
+    for (int64_t p = 0; p < depth; ++p)
+      for (int64_t i = j; i < j + width; ++i) *b++ = i < n ? at(p, i) : T(0);
   }
 }
 
@@ -183,19 +194,46 @@ static inline T softplus_(T x) {  // torch's is x itself above 20
   return x > T(20) ? x : std::max(x, T(0)) + log1p_(exp_(-std::fabs(x)));
 }
 
-// Numbers that whoever takes them writes first: no time goes into zeros.
+// Numbers that whoever takes them writes first. A thread's memory goes round: the system would clear it every time.
 template <class T>
-struct Buffer {
-  std::unique_ptr<T[]> data_;
-  explicit Buffer(int64_t n) : data_(new T[n]) {}
-  T* data() { return data_.get(); }
-  const T* data() const { return data_.get(); }
+class Buffer {
+ public:
+  explicit Buffer(int64_t n) {
+    auto& waiting = pool();
+    const auto fits = [n](const Memory& m) { return m.size >= n && m.size <= 2 * n + 1024; };
+    const auto found = std::find_if(waiting.begin(), waiting.end(), fits);
+    if (found == waiting.end()) {
+      memory_ = {n, std::unique_ptr<T[]>(new T[n])};
+    } else {
+      memory_ = std::move(*found);
+      waiting.erase(found);
+    }
+  }
+  Buffer(Buffer&&) = default;
+  Buffer& operator=(Buffer&&) = default;
+  ~Buffer() {
+    if (memory_.numbers && pool().size() < MOST) pool().push_back(std::move(memory_));
+  }
+  T* data() { return memory_.numbers.get(); }
+  const T* data() const { return memory_.numbers.get(); }
+
+ private:
+  struct Memory {
+    int64_t size = 0;
+    std::unique_ptr<T[]> numbers;
+  };
+  static constexpr size_t MOST = 256;
+  static std::vector<Memory>& pool() {
+    thread_local std::vector<Memory> waiting;
+    return waiting;
+  }
+  Memory memory_;
 };
 
 // ---- the layers ----
 
-// The weights as matrix products read them, [in][out padded] and [out][in padded], without their gates: a gate scales
-// the product's columns, so that all stages share the weights and the cache holds them once.
+// The weights as matrix products read them, in panels of [in][out padded] and [out][in padded], without their gates: a
+// gate scales the product's columns, so that all stages share the weights and the cache holds them once.
 template <class T>
 struct Weights {
   std::vector<Buffer<T>> forward, backward;
@@ -204,16 +242,12 @@ struct Weights {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
       const Layer<T>& layer = problem.layer(stage, l);
       const int64_t n_in = layer.n_in, n_out = layer.n_out, ld_out = padded<T>(n_out), ld_in = padded<T>(n_in);
-      T* f = forward.emplace_back(n_in * ld_out).data();
-      for (int64_t i = 0; i < n_in; ++i) {
-        for (int64_t o = 0; o < n_out; ++o) f[i * ld_out + o] = layer.weight[o * layer.stride + i];
-        std::fill(f + i * ld_out + n_out, f + (i + 1) * ld_out, T(0));
-      }
-      T* w = backward.emplace_back(both ? n_out * ld_in : 0).data();
-      for (int64_t o = 0; both && o < n_out; ++o) {
-        std::copy_n(layer.weight + o * layer.stride, n_in, w + o * ld_in);
-        std::fill(w + o * ld_in + n_in, w + (o + 1) * ld_in, T(0));
-      }
+      const T* from = layer.weight;
+      const int64_t stride = layer.stride;
+      pack<T>(n_out, n_in, [=](int64_t i, int64_t o) { return from[o * stride + i]; },
+              forward.emplace_back(n_in * ld_out).data());
+      T* back = backward.emplace_back(both ? n_out * ld_in : 0).data();
+      if (both) pack<T>(n_in, n_out, [=](int64_t o, int64_t i) { return from[o * stride + i]; }, back);
     }
   }
 };
@@ -272,18 +306,37 @@ struct Columns {
 
 // ---- one evaluation of the field on a block of rows ----
 
+// Numbers that the products of all layers take for one row.
+template <class T>
+static int64_t product_numbers(const Problem<T>& problem) {
+  int64_t numbers = 0;
+  for (int64_t l = 0; l < problem.n_layers; ++l) numbers += padded<T>(problem.layers[l].n_out) * (1 + problem.n_probes);
+  return numbers;
+}
+
 // For each layer: `in`, what it multiplies (values, then tangents, each [rows][padded]); `out`, its product before gate
-// and bias; `slope`, act' at its values.
+// and bias; `slope`, act' at its values. The products lie here, or where the caller keeps those of a stage.
 template <class T>
 struct Activations {
-  std::vector<Buffer<T>> in, out, slope;
+  std::vector<Buffer<T>> in, slope;
+  std::vector<T*> out;
+  Buffer<T> own;
 
-  Activations(const Problem<T>& problem, int64_t rows) {
+  Activations(const Problem<T>& problem, int64_t rows) : own(rows * product_numbers(problem)) {
     const int64_t stacked = rows * (1 + problem.n_probes);
     for (int64_t l = 0; l < problem.n_layers; ++l) {
       in.emplace_back(stacked * padded<T>(problem.layers[l].n_in));
-      out.emplace_back(stacked * padded<T>(problem.layers[l].n_out));
       slope.emplace_back(rows * padded<T>(problem.layers[l].n_out));
+    }
+    out.resize(problem.n_layers);
+  }
+
+  // Have the products of a block in a stage's kept numbers, or in the memory of this object for null.
+  void place(const Problem<T>& problem, int64_t first, int64_t rows, T* kept) {
+    T* next = kept ? kept + first * product_numbers(problem) : own.data();
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      out[l] = next;
+      next += rows * (1 + problem.n_probes) * padded<T>(problem.layers[l].n_out);
     }
   }
 };
@@ -304,9 +357,10 @@ static void activate(int64_t rows, int64_t probes, int64_t ld, const T* gate, co
         next[p * rows * ld + r + i] = slope[r + i] * gate[i] * out[p * rows * ld + r + i];
 }
 
+// Go through the layers up to the last product; `known`: the products are there already.
 template <class T>
-static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const Columns<T>& columns, int64_t first,
-                     int64_t rows, const T* y, T* dy, Activations<T>& kept) {
+static void go_through(const Problem<T>& problem, const Weights<T>& weights, const Columns<T>& columns, int64_t first,
+                       int64_t rows, const T* y, Activations<T>& kept, bool known) {
   const int64_t dim = problem.dim, probes = problem.n_probes, width = problem.width();
   const int64_t stacked = rows * (1 + probes), last = problem.n_layers - 1, ld0 = padded<T>(dim);
   T* in = kept.in[0].data();
@@ -317,17 +371,35 @@ static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const
   for (int64_t l = 0; l <= last; ++l) {
     const Layer<T>& layer = problem.layers[l];
     const int64_t ld = padded<T>(layer.n_out);
-    multiply<T>(stacked, layer.n_out, layer.n_in, kept.in[l].data(), padded<T>(layer.n_in), 1,
-                weights.forward[l].data(), ld, kept.out[l].data(), ld, false);
+    if (!known)
+      multiply<T>(stacked, layer.n_out, layer.n_in, kept.in[l].data(), padded<T>(layer.n_in), 1,
+                  weights.forward[l].data(), 0, kept.out[l], ld, false);
     if (l == last) break;
     auto* act = problem.softplus ? activate<T, true> : activate<T, false>;
-    act(rows, probes, ld, columns.gate[l].data(), columns.bias[l].data(), kept.out[l].data(), kept.slope[l].data(),
+    act(rows, probes, ld, columns.gate[l].data(), columns.bias[l].data(), kept.out[l], kept.slope[l].data(),
         kept.in[l + 1].data());
   }
-  const T *out = kept.out[last].data(), *gate = columns.gate[last].data(), *bias = columns.bias[last].data();
+}
+
+// The field's values from the last product, without the trace.
+template <class T>
+static void read_values(const Problem<T>& problem, const Columns<T>& columns, int64_t rows, const Activations<T>& kept,
+                        T* dy) {
+  const int64_t last = problem.n_layers - 1, ld = padded<T>(problem.dim), width = problem.width();
+  const T *out = kept.out[last], *gate = columns.gate[last].data(), *bias = columns.bias[last].data();
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < problem.dim; ++i) dy[r * width + i] = out[r * ld + i] * gate[i] + bias[i];
+}
+
+template <class T>
+static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const Columns<T>& columns, int64_t first,
+                     int64_t rows, const T* y, T* dy, Activations<T>& kept) {
+  const int64_t dim = problem.dim, width = problem.width(), last = problem.n_layers - 1, ld0 = padded<T>(dim);
+  go_through(problem, weights, columns, first, rows, y, kept, false);
+  read_values(problem, columns, rows, kept, dy);
+  if (width == dim) return;
+  const T *in = kept.in[0].data(), *out = kept.out[last], *gate = columns.gate[last].data();
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < dim; ++i) dy[r * width + i] = out[r * ld0 + i] * gate[i] + bias[i];
-    if (width == dim) continue;
     T trace = 0;
     if (problem.folded) {
       const T *slope = kept.slope[0].data(), *c = columns.trace.data();
@@ -337,7 +409,7 @@ static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const
         sum += *(const Vec<T>*)(slope + r * ld + i) * *(const Vec<T>*)(c + i);
       for (int64_t i = 0; i < LANES<T>; ++i) trace += sum[i];
     }
-    for (int64_t p = 1; p <= probes; ++p)
+    for (int64_t p = 1; p <= problem.n_probes; ++p)
       for (int64_t i = 0; i < dim; ++i)
         trace += in[(p * rows + r) * ld0 + i] * gate[i] * out[(p * rows + r) * ld0 + i];
     dy[r * width + dim] = problem.scale * trace;
@@ -406,17 +478,17 @@ static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T
   for (int64_t l = last; l >= 0; --l) {
     const Layer<T>& layer = problem.layers[l];
     const int64_t ld_out = padded<T>(layer.n_out), ld_in = padded<T>(layer.n_in);
-    pull_columns(rows, stacked, ld_out, columns.gate[l].data(), kept.out[l].data(), columns.grad_gate[l].data(),
+    pull_columns(rows, stacked, ld_out, columns.gate[l].data(), kept.out[l], columns.grad_gate[l].data(),
                  columns.grad_bias[l].data(), above.data());
     multiply<T>(layer.n_out, layer.n_in, stacked, above.data(), 1, ld_out, kept.in[l].data(), ld_in, grads[l].data(),
                 ld_in, true);
     // nobody asks for the cotangents of the probes
-    multiply<T>(l ? stacked : rows, layer.n_in, layer.n_out, above.data(), ld_out, 1, weights.backward[l].data(), ld_in,
+    multiply<T>(l ? stacked : rows, layer.n_in, layer.n_out, above.data(), ld_out, 1, weights.backward[l].data(), 0,
                 below.data(), ld_in, false);
     if (l) {
       if (problem.folded) pull_folded(problem, rows, kept.slope[0].data(), g, columns, folded.data());
       auto* back = problem.softplus ? pull_activation<T, true> : pull_activation<T, false>;
-      back(rows, probes, ld_in, columns.gate[l - 1].data(), kept.slope[l - 1].data(), kept.out[l - 1].data(),
+      back(rows, probes, ld_in, columns.gate[l - 1].data(), kept.slope[l - 1].data(), kept.out[l - 1],
            kept.in[l].data(), problem.folded ? folded.data() : nullptr, below.data());
     }
     std::swap(above, below);
@@ -434,15 +506,19 @@ static int64_t widest(const Problem<T>& problem) {
   return n;
 }
 
-// Rows of a block: equal blocks, small enough for the second-level cache.
+// Rows of a block: equal blocks, small enough for the second-level cache. Where the weights are too large for it, they
+// come from further away for every block, which only many rows make up for.
 template <class T>
 static int64_t block_rows(const Problem<T>& problem, int64_t kept_stages, int64_t all) {
-  int64_t numbers = 0;
-  for (int64_t l = 0; l < problem.n_layers; ++l)
-    numbers += (padded<T>(problem.layers[l].n_in) + padded<T>(problem.layers[l].n_out)) * (1 + problem.n_probes) +
-               padded<T>(problem.layers[l].n_out);
-  const int64_t bytes = numbers * kept_stages * sizeof(T);
-  const int64_t most = std::clamp<int64_t>(CACHE_BYTES / bytes, 2 * TILE_ROWS, 16 * TILE_ROWS);
+  int64_t numbers = 0, weights = 0;
+  for (int64_t l = 0; l < problem.n_layers; ++l) {
+    const int64_t n_in = padded<T>(problem.layers[l].n_in), n_out = padded<T>(problem.layers[l].n_out);
+    numbers += (n_in + n_out) * (1 + problem.n_probes) + n_out;
+    weights += n_in * n_out;
+  }
+  const int64_t bytes = numbers * kept_stages * sizeof(T), greatest = 16 * TILE_ROWS;
+  const int64_t least = weights * static_cast<int64_t>(sizeof(T)) > CACHE_BYTES ? greatest : 2 * TILE_ROWS;
+  const int64_t most = std::clamp<int64_t>(CACHE_BYTES / bytes, least, greatest);
   const int64_t blocks = (all + most - 1) / most;
   return (all + blocks - 1) / blocks;
 }
@@ -473,15 +549,16 @@ static std::vector<Weights<T>> weights_of(const Problem<T>& problem, const Step<
   return weights;
 }
 
+// `kept`: for each stage, where to keep its products for `backward`, or null; a stage that is given keeps none.
 template <class T>
 static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* y, const T* f,
-                    T* y_end, T* f_end, T* y_mid, T* error) {
+                    T* y_end, T* f_end, T* y_mid, T* error, T* const* kept) {
   const int64_t width = problem.width(), size = block_rows(problem, 1, end - begin);
   const std::vector<Weights<T>> weights = weights_of(problem, step, false);
   const std::vector<Columns<T>> at_stage = columns_of(problem, step);
   std::vector<std::vector<T>> stages(step.n_stages, std::vector<T>(size * width));
   std::vector<T> at(size * width);
-  Activations<T> kept(problem, size);
+  Activations<T> activations(problem, size);
   for (int64_t first = begin; first < end; first += size) {
     const int64_t rows = std::min(size, end - first), n = rows * width, offset = first * width;
     const T* k[MAX_STAGES];
@@ -492,7 +569,9 @@ static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begi
         continue;
       }
       combine(n, y + offset, step.dt, step.beta[s], s, k, at.data());
-      evaluate(problem, weights[problem.per_stage ? s : 0], at_stage[s], first, rows, at.data(), stages[s].data(), kept);
+      activations.place(problem, first, rows, kept ? kept[s] : nullptr);
+      evaluate(problem, weights[problem.per_stage ? s : 0], at_stage[s], first, rows, at.data(), stages[s].data(),
+               activations);
     }
     combine(n, y + offset, step.dt, step.weights, step.n_stages, k, y_end + offset);
     std::copy_n(k[step.n_stages - 1], n, f_end + offset);
@@ -505,12 +584,13 @@ static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begi
 }
 
 // Cotangents of the step's end, of its middle, of its first and last stage (those but the first may be null) to that of
-// its start; the parameters' go to the layers.
+// its start; the parameters' go to the layers. `kept`: the products of every stage by `forward` with as many rows, from
+// which one stage after the other is brought back; null evaluates all stages again.
 template <class T>
 static void backward(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* y,
-                     const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy) {
+                     const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy, T* const* kept) {
   const int64_t width = problem.width(), stages = step.n_stages;
-  const int64_t size = block_rows(problem, stages, end - begin), n_all = size * width;
+  const int64_t size = block_rows(problem, kept ? 1 : stages, end - begin), n_all = size * width;
   const std::vector<Weights<T>> weights = weights_of(problem, step, true);
   std::vector<Columns<T>> at_stage = columns_of(problem, step);
   std::vector<std::vector<Buffer<T>>> grads(weights.size());
@@ -519,8 +599,8 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
       const int64_t n = problem.layers[l].n_out * padded<T>(problem.layers[l].n_in);
       std::fill_n(of_stage.emplace_back(n).data(), n, T(0));
     }
-  std::vector<Activations<T>> kept;
-  for (int64_t s = 0; s < stages; ++s) kept.emplace_back(problem, size);
+  std::vector<Activations<T>> activations;
+  for (int64_t s = 0; s < (kept ? 1 : stages); ++s) activations.emplace_back(problem, size);
   std::vector<std::vector<T>> k_(stages, std::vector<T>(n_all)), gk(stages, std::vector<T>(n_all));
   std::vector<T> at(n_all), g_at(n_all);
   const int64_t n_stacked = size * (1 + problem.n_probes) * widest(problem);
@@ -530,8 +610,14 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
     const T* k[MAX_STAGES];
     for (int64_t s = 0; s < stages; ++s) {
       k[s] = k_[s].data();
+      Activations<T>& here = activations[kept ? 0 : s];
+      here.place(problem, first, rows, kept ? kept[s] : nullptr);
+      if (kept) {
+        read_values(problem, at_stage[s], rows, here, k_[s].data());  // the trace does not enter the field
+        continue;
+      }
       combine(n, y + offset, step.dt, step.beta[s], s, k, at.data());
-      evaluate(problem, weights[problem.per_stage ? s : 0], at_stage[s], first, rows, at.data(), k_[s].data(), kept[s]);
+      evaluate(problem, weights[problem.per_stage ? s : 0], at_stage[s], first, rows, at.data(), k_[s].data(), here);
     }
     for (int64_t i = 0; i < n; ++i) gy[offset + i] = g_end[offset + i] + (g_mid ? g_mid[offset + i] : T(0));
     for (int64_t s = 0; s < stages; ++s)
@@ -542,9 +628,15 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
         if (s == stages - 1 && g_last) gk[s][i] += g_last[offset + i];
       }
     for (int64_t s = stages - 1; s >= 0; --s) {
-      std::fill_n(g_at.begin(), n, T(0));
       const int64_t shared = problem.per_stage ? s : 0;
-      pull(problem, weights[shared], at_stage[s], rows, gk[s].data(), g_at.data(), kept[s], grads[shared], above, below,
+      Activations<T>& here = activations[kept ? 0 : s];
+      if (kept) {
+        combine(n, y + offset, step.dt, step.beta[s], s, k, at.data());
+        here.place(problem, first, rows, kept[s]);
+        go_through(problem, weights[shared], at_stage[s], first, rows, at.data(), here, true);
+      }
+      std::fill_n(g_at.begin(), n, T(0));
+      pull(problem, weights[shared], at_stage[s], rows, gk[s].data(), g_at.data(), here, grads[shared], above, below,
            folded);
       for (int64_t c = 0; c < n; ++c) {
         // the integrated trace does not enter the field
@@ -565,13 +657,14 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
 
 extern "C" {
 #define EXPORT(T, NAME)                                                                                               \
+  int64_t kept_##NAME(const Problem<T>* problem) { return problem->rows * product_numbers(*problem); }                \
   void forward_##NAME(const Problem<T>* problem, const Step<T>* step, int64_t begin, int64_t end, const T* y,         \
-                      const T* f, T* y_end, T* f_end, T* y_mid, T* error) {                                           \
-    forward(*problem, *step, begin, end, y, f, y_end, f_end, y_mid, error);                                           \
+                      const T* f, T* y_end, T* f_end, T* y_mid, T* error, T* const* kept) {                           \
+    forward(*problem, *step, begin, end, y, f, y_end, f_end, y_mid, error, kept);                                     \
   }                                                                                                                   \
   void backward_##NAME(const Problem<T>* problem, const Step<T>* step, int64_t begin, int64_t end, const T* y,        \
-                       const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy) {                    \
-    backward(*problem, *step, begin, end, y, g_end, g_mid, g_first, g_last, gy);                                      \
+                       const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy, T* const* kept) {    \
+    backward(*problem, *step, begin, end, y, g_end, g_mid, g_first, g_last, gy, kept);                                \
   }
 EXPORT(float, float32)
 EXPORT(double, float64)

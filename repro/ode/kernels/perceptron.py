@@ -12,11 +12,14 @@ from torch import Tensor
 
 from repro.ode.kernels.build import library
 from repro.ode.kernels.layers import MAX_STAGES, Numbers, Source
-from repro.ode.kernels.protocol import Cotangents, StageTimes, StepResult
-from repro.ode.tableau import Tableau
+from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
+from repro.ode.tableau import EVALUATION, Tableau
 
 ROWS_PER_THREAD = 256
 """Fewer are not worth waking another thread."""
+WORTH_KEEPING = 128 * 1024
+"""Weights of a field from which on its products are kept for the gradient where that is asked for. To make those of a
+smaller field again takes no longer than to write them to memory and read them back."""
 ACTIVATIONS = ("tanh", "softplus")
 
 
@@ -75,7 +78,14 @@ class PerceptronKernel:
         return reason if built is None else None
 
     def step(
-        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        y: Tensor,
+        f: Tensor | None,
+        tolerances: tuple[float, float] | None,
+        *,
+        keep: bool = False,
     ) -> StepResult:
         """Take a step from y [batch columns]; see `StepKernel`."""
         y, adaptive = y.contiguous(), tolerances is not None
@@ -85,19 +95,31 @@ class PerceptronKernel:
         f = None if f is None else f.contiguous()
         out = y.new_empty(4 if adaptive else 2, *y.shape)
         mid, error = (out[2], out[3]) if adaptive else (None, None)
-        self._call(self._native.forward, step, len(y), [y, f, out[0], out[1], mid, error])
-        return StepResult(out[0], out[1], mid, error)
+        parts, given = self._parts(len(y)), f is not None
+        kept = self._room(len(tableau.alpha) - given, y, parts) if keep else None
+        rows = [None] * given + list(kept.numbers) if kept else None
+        self._call(self._native.forward, step, len(y), parts, [y, f, out[0], out[1], mid, error], rows)
+        return StepResult(out[0], out[1], mid, error, kept)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
         """The field at one time, as the only stage of a step."""
-        return self.step(_EVALUATION, StageTimes(t, 0.0, t), y, None, None).last
+        return self.step(EVALUATION, StageTimes(t, 0.0, t), y, None, None).last
 
-    def pull(self, tableau: Tableau, at: StageTimes, n_stages: int, y: Tensor, cotangents: Cotangents) -> Tensor:
-        """Replay the step's first stages and pull cotangents back; see `StepKernel`."""
+    def pull(
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        n_stages: int,
+        y: Tensor,
+        cotangents: Cotangents,
+        kept: Kept | None = None,
+    ) -> Tensor:
+        """Pull cotangents back through a step; see `StepKernel`."""
         step = self._step(tableau, at, n_stages, given=False)
         gy = torch.empty_like(y)
         given = [None if g is None else g.contiguous() for g in cotangents]
-        self._call(self._native.backward, step, len(y), [y.contiguous(), *given, gy])
+        parts, rows = (kept.parts, list(kept.numbers)) if kept else (self._parts(len(y)), None)
+        self._call(self._native.backward, step, len(y), parts, [y.contiguous(), *given, gy], rows)
         self._source.collect()
         return gy
 
@@ -116,26 +138,39 @@ class PerceptronKernel:
         self._source.prepare(times)
         return step
 
+    def _parts(self, rows: int) -> int:
+        """Into how many parts a batch is split: torch's threads, where that pays."""
+        n_probes = 0 if self._probes is None else len(self._probes)
+        return max(1, min(torch.get_num_threads(), rows * (1 + n_probes) // ROWS_PER_THREAD))
+
+    def _room(self, stages: int, y: Tensor, parts: int) -> Kept | None:
+        """Room for the products of so many stages; None where they are not worth keeping."""
+        weights = sum(held[0].numel() for held in self._source.held if held[0] is not None)
+        if weights < WORTH_KEEPING:
+            return None
+        return Kept(y.new_empty(stages, self._native.kept(self._problem(0, len(y)))), parts)
+
     def _call(
         self,
         function: Callable[..., None],
         step: Any,  # noqa: ANN401
         rows: int,
+        parts: int,
         tensors: list[Tensor | None],
+        kept: Sequence[Tensor | None] | None,
     ) -> None:
-        """Run a function of the kernel on all rows, split over torch's threads where that pays."""
+        """Run a function of the kernel on all rows, each part of them by a thread."""
         pointers = [None if x is None else x.data_ptr() for x in tensors]
-        n_probes = 0 if self._probes is None else len(self._probes)
-        threads = max(1, min(torch.get_num_threads(), rows * (1 + n_probes) // ROWS_PER_THREAD))
-        bounds = [rows * i // threads for i in range(threads + 1)]
+        stages = None if kept is None else _Pointers(*[None if x is None else x.data_ptr() for x in kept])
+        bounds = [rows * i // parts for i in range(parts + 1)]
         jobs = [
-            functools.partial(function, self._problem(i, rows), step, bounds[i], bounds[i + 1], *pointers)
-            for i in range(threads)
+            functools.partial(function, self._problem(i, rows), step, bounds[i], bounds[i + 1], *pointers, stages)
+            for i in range(parts)
         ]
-        if threads == 1:
+        if parts == 1:
             jobs[0]()
         else:
-            list(_pool(threads).map(lambda job: job(), jobs))
+            list(_pool(parts).map(lambda job: job(), jobs))
 
     def _problem(self, thread: int, rows: int) -> Any:  # noqa: ANN401
         key = (thread, rows)
@@ -153,8 +188,7 @@ class PerceptronKernel:
         return self._problems[key]
 
 
-_EVALUATION = Tableau((0.0,), ((),), (0.0,))
-"""A step of no size whose only stage is the field's value."""
+_Pointers = ctypes.c_void_p * MAX_STAGES
 
 
 @functools.cache
@@ -198,9 +232,12 @@ class _Native:
 
         self._layer, self._problem, self._step, self._scalar = Layer, Problem, Step, scalar
         self.forward, self.backward = getattr(built, f"forward_{name}"), getattr(built, f"backward_{name}")
-        for function, pointers in ((self.forward, 6), (self.backward, 6)):
+        for function in (self.forward, self.backward):
             function.restype = None
-            function.argtypes = [ctypes.POINTER(Problem), ctypes.POINTER(Step), size, size, *[pointer] * pointers]
+            arrays = [*[pointer] * 6, ctypes.POINTER(_Pointers)]
+            function.argtypes = [ctypes.POINTER(Problem), ctypes.POINTER(Step), size, size, *arrays]
+        self.kept = getattr(built, f"kept_{name}")
+        self.kept.restype, self.kept.argtypes = size, [ctypes.POINTER(Problem)]
 
     def problem(
         self,

@@ -25,6 +25,18 @@ class StageTimes(NamedTuple):
         return [self.end if alpha == 1 else self.start + alpha * self.size for alpha in tableau.alpha]
 
 
+class Kept(NamedTuple):
+    """What a step leaves for its gradient, so that no stage is evaluated again.
+
+    Attributes:
+        numbers: One row of numbers for each stage that was evaluated.
+        parts: Into how many parts the batch was split; the numbers' order depends on it.
+    """
+
+    numbers: Tensor | list[Tensor]
+    parts: int
+
+
 class StepResult(NamedTuple):
     """A step's results, each in the state's shape.
 
@@ -33,12 +45,14 @@ class StepResult(NamedTuple):
         last: Value of the last stage: for an FSAL method the field at the end.
         mid: State at half a step; None where the method has no dense output.
         error: Error estimate in units of atol + rtol·max(|y|, |end|); None for fixed-step methods.
+        kept: For the gradient, if the kernel was asked to keep it and can.
     """
 
     end: Tensor
     last: Tensor
     mid: Tensor | None
     error: Tensor | None
+    kept: Kept | None = None
 
 
 class Cotangents(NamedTuple):
@@ -55,7 +69,14 @@ class StepKernel(Protocol):
     """Takes Runge-Kutta steps of one field, and pulls cotangents back through them."""
 
     def step(
-        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        y: Tensor,
+        f: Tensor | None,
+        tolerances: tuple[float, float] | None,
+        *,
+        keep: bool = False,
     ) -> StepResult:
         """Take a step from y; `f` is the first stage where it is known. `tolerances` are rtol and atol."""
         ...
@@ -64,8 +85,19 @@ class StepKernel(Protocol):
         """The field at one time."""
         ...
 
-    def pull(self, tableau: Tableau, at: StageTimes, n_stages: int, y: Tensor, cotangents: Cotangents) -> Tensor:
-        """Replay the step's first `n_stages` stages; return the cotangent of y and add up the parameters'."""
+    def pull(
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        n_stages: int,
+        y: Tensor,
+        cotangents: Cotangents,
+        kept: Kept | None = None,
+    ) -> Tensor:
+        """Return the cotangent of y, and add up the parameters'.
+
+        The step's first `n_stages` stages are evaluated again, unless `kept` holds a row for each.
+        """
         ...
 
     def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:

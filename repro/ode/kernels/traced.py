@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repro.ode.kernels.protocol import Cotangents, StageTimes, StepResult
+from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
 from repro.ode.tableau import Tableau
 from repro.types import VectorField
 
@@ -43,9 +43,16 @@ class TracedKernel:
         return None
 
     def step(
-        self, tableau: Tableau, at: StageTimes, y: Tensor, f: Tensor | None, tolerances: tuple[float, float] | None
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        y: Tensor,
+        f: Tensor | None,
+        tolerances: tuple[float, float] | None,
+        *,
+        keep: bool = False,
     ) -> StepResult:
-        """Take a step from y; see `StepKernel`."""
+        """Take a step from y; autograd keeps what it needs, so there is nothing to `keep`; see `StepKernel`."""
         given = (self._field, y, f, _numbers(at, y), None if tolerances is None else y.new_tensor(tolerances))
         end, last, mid, error = _run(_forward_of, (tableau, len(tableau.alpha), tolerances is not None), given)
         assert end is not None
@@ -56,7 +63,15 @@ class TracedKernel:
         """The field at one time."""
         return self._field(torch.tensor(t, dtype=y.dtype, device=y.device), y)
 
-    def pull(self, tableau: Tableau, at: StageTimes, n_stages: int, y: Tensor, cotangents: Cotangents) -> Tensor:
+    def pull(
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        n_stages: int,
+        y: Tensor,
+        cotangents: Cotangents,
+        kept: Kept | None = None,
+    ) -> Tensor:
         """Replay the step's first stages and pull cotangents back through one compiled graph; see `StepKernel`."""
         y = y.detach().requires_grad_()
         key = (tableau, n_stages, cotangents.mid is not None)

@@ -251,15 +251,18 @@ SMALL_UPDATES = {
 """Updates of the tier `small` for cells without a budget of their own: about an hour of one CPU thread on POWER."""
 
 
+def _own_budget(config: Config) -> bool:
+    return config.iterations != Config.iterations
+
+
 def _small(config: Config) -> Config:
-    own_budget = config.iterations != Config.iterations
     dear = 1 if config.divergence == "hutchinson" else 3  # an update with the exact trace takes three times as long
     fast = natively(config)
     return replace(
         fast,
         solver=replace(fast.solver, rtol=1e-5, atol=1e-5),
         batch=2_000 if config.objective == "flow_matching" else 1_000,
-        iterations=config.iterations if own_budget else SMALL_UPDATES[config.data] // dear,
+        iterations=config.iterations if _own_budget(config) else SMALL_UPDATES[config.data] // dear,
         schedule="cosine",
         validation_rows=2_000,
         validation_divergence="closed_form",
@@ -268,7 +271,13 @@ def _small(config: Config) -> Config:
 
 def _smoke(config: Config) -> Config:
     return replace(
-        _small(config), batch=100, iterations=4, validation_every=2, validation_rows=100, test_rows=200, check_rows=50
+        _small(config),
+        batch=100,
+        iterations=6 if _own_budget(config) else 4,
+        validation_every=2,
+        validation_rows=100,
+        test_rows=200,
+        check_rows=50,
     )
 
 
