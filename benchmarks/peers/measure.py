@@ -40,7 +40,10 @@ def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
         _count(way, workload, runs[way.key])
     able = [way for way in ways if runs[way.key].seconds]
     points = _points(runs, reference, _sweep(plan, workload, reference, able), workload.rtol)
-    return [_entry(name, way, runs, reference, points) for way in ways]
+    entries = [_entry(name, way, runs, reference, points) for way in ways]
+    for entry in entries:
+        entry["known"]["reference_tolerance"] = workload.exact_tolerance
+    return entries
 
 
 def _started(name: str, way: Way, workload: Workload, reference: Outcome, *, alone: bool) -> Run:

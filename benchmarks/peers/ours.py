@@ -10,14 +10,20 @@ from repro.ode import Solver
 PEER = "neural-ode-ffjord-suite"
 
 
-def _build(workload, rtol, atol, gradient):
-    solver = Solver("dopri5", rtol=rtol, atol=atol, engine="compiled")
+def _build(workload, rtol, atol, engine, gradient):
+    solver = Solver("dopri5", rtol=rtol, atol=atol, engine=engine)
     if isinstance(workload, Likelihood):
         return likelihood_step(copy.deepcopy(workload.field), workload, solver, gradient)
     return classification_step(workload.make(solver, gradient), workload)
 
 
 WAYS = [
-    Way(PEER, "checkpoint", partial(_build, gradient="checkpoint"), ("repro",)),
-    Way(PEER, "backprop", partial(_build, gradient="backprop"), ("repro",), kinds=("Classification",)),
+    Way(PEER, "checkpoint", partial(_build, engine="compiled", gradient="checkpoint"), ("repro",)),
+    Way(
+        PEER,
+        "backprop",
+        partial(_build, engine="torchdiffeq", gradient="backprop"),
+        ("repro",),
+        kinds=("Classification",),
+    ),
 ]
