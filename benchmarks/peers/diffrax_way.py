@@ -76,23 +76,30 @@ def _count(workload, rtol, atol, adjoint):
     return totals[0], totals[1] - totals[0]
 
 
-def _way(name, adjoint):
-    build, count = partial(_build, adjoint=adjoint), partial(_count, adjoint=adjoint)
-    return Way("diffrax", name, build, MODULES, trial=TRIAL, count=count)
-
-
 MODULES = ("jax", "equinox", "diffrax")
+ADJOINTS = {"recursive_checkpoint": "RecursiveCheckpointAdjoint", "backsolve": "BacksolveAdjoint"}
 TRIAL = 150.0
-"""Seconds: compilation takes some, and XLA's convolutions on a CPU are slow."""
+"""Seconds for the first step of the network of images: XLA's convolutions on a CPU are slow."""
 
+
+def _ways(kind, trial=None):
+    return [
+        Way(
+            "diffrax",
+            name,
+            partial(_build, adjoint=adjoint),
+            MODULES,
+            (kind,),
+            trial,
+            count=partial(_count, adjoint=adjoint),
+        )
+        for name, adjoint in ADJOINTS.items()
+    ]
+
+
+BY_SAMPLE = partial(_build, adjoint=ADJOINTS["recursive_checkpoint"], by_sample=True)
 WAYS = [
-    _way("recursive_checkpoint", "RecursiveCheckpointAdjoint"),
-    _way("backsolve", "BacksolveAdjoint"),
-    Way(
-        "diffrax",
-        "recursive_checkpoint_vmap",
-        partial(_build, adjoint="RecursiveCheckpointAdjoint", by_sample=True),
-        MODULES,
-        kinds=("Likelihood",),
-    ),
+    *_ways("Likelihood"),
+    Way("diffrax", "recursive_checkpoint_vmap", BY_SAMPLE, MODULES, ("Likelihood",)),
+    *_ways("Classification", TRIAL),
 ]

@@ -117,7 +117,7 @@ def _formats(file: str, figure: Figure) -> dict[str, bytes]:
     return {f"{file}.svg": plotting.svg_bytes(figure), f"{file}.png": plotting.png_bytes(figure)}
 
 
-def _words(draw: Callable[[pd.DataFrame], Any]) -> str:
+def _words(draw: Callable[..., Any]) -> str:
     """A picture's alternative text: the first line of its function's docstring."""
     return (draw.__doc__ or "").strip().splitlines()[0]
 

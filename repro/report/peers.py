@@ -1,7 +1,7 @@
 """The same training steps in several libraries: a table of all ways, and a picture of what they cost and give."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ COLUMNS = (
     "first call",
     "why not",
 )
+OURS = "neural-ode-ffjord-suite"
+"""This package, which tables and figures call by what it is to their readers."""
+
 LABEL_SIZE = 6.5
 """Points; of what is written beside bars and dots."""
 
@@ -81,7 +84,11 @@ def is_timed(way: dict[str, Any]) -> bool:
 
 
 def _library(way: dict[str, Any]) -> str:
-    return way["peer"] if way["version"] == "n/a" else f"{way['peer']} {way['version']}"
+    return _name(way["peer"]) if way["version"] == "n/a" else f"{_name(way['peer'])} {way['version']}"
+
+
+def _name(peer: str) -> str:
+    return "this suite" if peer == OURS else peer
 
 
 def _milliseconds(seconds: float) -> str:
@@ -107,13 +114,17 @@ def draw_peers(ways: Sequence[dict[str, Any]]) -> Figure | None:
     for row, workload in enumerate(workloads):
         chosen = [way for way in timed if (way["machine"], way["workload"]) == (machine, workload)]
         left, right = axes[2 * row : 2 * row + 2]
-        left.set_title(f"{workload}, {chosen[0]['threads']} thread(s)", loc="left")
+        left.set_title(f"{workload}, {_threads(chosen[0]['threads'])}", loc="left")
         _bars(left, chosen, colours)
         _dots(right, chosen, colours)
     return figure
 
 
-def _bars(axis: Axes, ways: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"
+
+
+def _bars(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]) -> None:
     """Time of a step, the fastest on top, with the ratio to torchdiffeq's adjoint."""
     ordered = sorted(ways, key=lambda way: -way["median"])
     times = [1e3 * way["median"] for way in ordered]
@@ -130,22 +141,25 @@ def _bars(axis: Axes, ways: Sequence[dict[str, Any]], colours: dict[str, str]) -
             f"{way['speedup']:.3g}x", (time, index), (6, 0), textcoords="offset points", va="center", size=LABEL_SIZE
         )
     axis.set(xscale="log", xlabel="ms per training step", xlim=(min(times) / 2, 2.5 * max(times)))
+    plotting.plain_log_ticks(axis, "x")
     axis.tick_params(axis="y", labelsize=LABEL_SIZE, length=0)
     axis.grid(visible=False, axis="y")
 
 
-def _dots(axis: Axes, ways: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
+def _dots(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]) -> None:
     """Error of the gradient against the time; left and low is better. Thin lines join a way's other tolerances."""
-    for way in ways:
+    for index, way in enumerate(sorted(ways, key=lambda way: way["gradient_error"])):
         sweep = [(1e3 * point["seconds"], point["gradient_error"]) for point in way.get("sweep") or []]
         if sweep:
             axis.plot(*zip(*sweep, strict=True), color=colours[way["peer"]], linewidth=0.6, alpha=0.5)
         place = 1e3 * way["median"], way["gradient_error"]
         axis.plot(*place, "o", color=colours[way["peer"]], markersize=4)
-        axis.annotate(_label(way), place, (4, 2), textcoords="offset points", size=LABEL_SIZE - 1.5)
+        above = 2 if index % 2 else -5  # by turns, so that neighbours keep apart
+        axis.annotate(_label(way), place, (4, above), textcoords="offset points", size=LABEL_SIZE - 1.5)
     axis.set(xscale="log", yscale="log", xlabel="ms per training step", ylabel="relative error of the gradient")
-    axis.margins(x=0.12)
+    axis.set_xlim(axis.get_xlim()[0], 3 * axis.get_xlim()[1])  # room for the words
+    plotting.plain_log_ticks(axis, "x")
 
 
 def _label(way: dict[str, Any]) -> str:
-    return f"{way['peer']} {way['way'].replace('_', ' ')}"
+    return f"{_name(way['peer'])} {way['way'].replace('_', ' ')}"

