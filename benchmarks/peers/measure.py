@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
     for way in ways:
         _count(way, workload, runs[way.key])
     able = [way for way in ways if runs[way.key].seconds]
-    points = _points(runs, reference, _sweep(plan, workload, reference, able), workload.rtol)
+    points = _points(_sweep(plan, workload, reference, able, runs), reference, runs)
     entries = [_entry(name, way, runs, reference, points) for way in ways]
     for entry in entries:
         entry["known"]["reference_tolerance"] = workload.exact_tolerance
@@ -56,15 +56,19 @@ def _started(name: str, way: Way, workload: Workload, reference: Outcome, *, alo
     return start(way, workload, workload.rtol, workload.atol, reference)
 
 
-def _sweep(plan: Plan, workload: Workload, reference: Outcome, ways: Sequence[Way]) -> dict[tuple[str, float], Run]:
-    """Runs of the ways at the plan's other tolerances, whatever their losses."""
-    runs = {
+def _sweep(
+    plan: Plan, workload: Workload, reference: Outcome, ways: Sequence[Way], runs: Mapping[str, Run]
+) -> dict[tuple[str, float], Run]:
+    """Runs of the ways at the plan's other tolerances, whatever their losses, in turn with the workload's own."""
+    if not plan.sweep:
+        return {}
+    sweep = {(way.key, workload.rtol): replace(runs[way.key], seconds=[]) for way in ways} | {
         (way.key, tolerance): start(way, workload, tolerance, tolerance, reference, math.inf)
         for tolerance in plan.sweep
         for way in ways
     }
-    interleave(runs, SWEEP_ROUNDS)
-    return runs
+    interleave(sweep, SWEEP_ROUNDS)
+    return sweep
 
 
 def _count(way: Way, workload: Workload, run: Run) -> None:
@@ -77,13 +81,10 @@ def _count(way: Way, workload: Workload, run: Run) -> None:
 Point = dict[str, float]
 
 
-def _points(
-    runs: Mapping[str, Run], reference: Outcome, sweep: Mapping[tuple[str, float], Run], rtol: float
-) -> dict[str, list[Point]]:
+def _points(sweep: Mapping[tuple[str, float], Run], reference: Outcome, keys: Iterable[str]) -> dict[str, list[Point]]:
     """Tolerance, gradient error and median seconds of each way, the loosest tolerance first."""
-    everything = {(key, rtol): run for key, run in runs.items()} | dict(sweep)
-    points: dict[str, list[Point]] = {key: [] for key in runs}
-    for (key, tolerance), run in sorted(everything.items(), key=lambda item: -item[0][1]):
+    points: dict[str, list[Point]] = {key: [] for key in keys}
+    for (key, tolerance), run in sorted(sweep.items(), key=lambda item: -item[0][1]):
         if run.seconds and run.outcome is not None:
             error = relative_error(run.outcome, reference)
             points[key].append({"tolerance": tolerance, "gradient_error": error, "seconds": run.median})

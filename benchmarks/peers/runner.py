@@ -2,6 +2,7 @@
 
 import gc
 import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -54,11 +55,12 @@ def start(
         run.step = way.build(workload, rtol, atol)
         return run.step()
 
+    began = time.perf_counter()
     try:
         run.first_call = timed(first)[1]
         run.outcome, run.warm = timed(run.step)
     except Exception as error:  # any failure of a library is a result here
-        return Run(f"not possible: {first_line(error)}", first_call=run.first_call)
+        return Run(f"not possible: {first_line(error)}", first_call=time.perf_counter() - began)
     wanted, got = float(reference.loss), float(run.outcome.loss)
     if not abs(got - wanted) <= loss_tolerance * max(1.0, abs(wanted)):
         return Run(f"not possible: another loss, {got:.6g} instead of {wanted:.6g}", first_call=run.first_call)
