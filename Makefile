@@ -4,11 +4,13 @@ SHELL := bash
 TIER ?= smoke
 DEVICE ?= auto
 SEEDS ?= 0
+SUBSET ?= flows odenet
 VENV := .venv
 # `make PYTHON=/path/to/python …` uses an environment of yours and installs nothing.
 ifeq ($(origin PYTHON), undefined)
   PYTHON := $(VENV)/bin/python
   READY := $(VENV)/.ready
+  PEERS := $(VENV)/.peers
 endif
 export PYTHONPATH := $(CURDIR)
 RUN := $(PYTHON) -m repro run
@@ -19,7 +21,7 @@ OPTIONS := --tier $(TIER) --device $(DEVICE) --seed $(SEEDS)
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: TIER=smoke|small|paper (now $(TIER))  DEVICE=auto|cpu|cuda (now $(DEVICE))  SEEDS=\"0 1 2\"  PYTHON=…"
+	@echo "  variables: TIER=smoke|small|paper (now $(TIER))  DEVICE=auto|cpu|cuda (now $(DEVICE))  SEEDS=\"0 1 2\"  PYTHON=…  SUBSET=peers"
 
 setup: $(READY) ## create .venv with the pinned versions (once)
 
@@ -48,8 +50,18 @@ reproduce-ffjord: $(READY) ## FFJORD: Figures 1, 2 and 8 (toy densities), Table 
 report: $(READY) ## rebuild tables, figures and the README's generated part from the published runs
 	$(PYTHON) -m repro report
 
-bench: $(READY) ## time training steps against torchdiffeq, and count saved bytes
-	$(PYTHON) -m pytest benchmarks -o addopts="-q -p no:cacheprovider" -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=results/local/benchmarks.json
+# torchode asks for torchtyping, whose versions before 0.1.5 do not load beside today's torch, while 0.1.5 excludes, for no
+# need, the typeguard that tyro needs. torchdyn asks for torchvision, which it never imports and others do: PyPI's wheel
+# does not load beside a CPU build of torch.
+$(VENV)/.peers: $(READY) pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[peers]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchtyping==0.1.5
+	$(VENV)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchvision
+	touch $@
+
+bench: $(READY) $(if $(filter peers,$(SUBSET)),$(PEERS)) ## time training steps against torchdiffeq; SUBSET=peers: in other libraries
+	@mkdir -p results/local
+	$(PYTHON) -m pytest $(SUBSET:%=benchmarks/bench_%.py) -o addopts="-q -p no:cacheprovider" -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=results/local/benchmarks$(if $(filter peers,$(SUBSET)),_peers).json
 
 test: $(READY) ## the default tests, 5 to 7 minutes on two cores
 	$(PYTHON) -m pytest --numprocesses auto --dist worksteal

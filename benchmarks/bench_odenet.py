@@ -8,24 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 from torchdiffeq import odeint, odeint_adjoint
 
+from benchmarks.peers.fields import ConcatConv
 from repro.metrics import saved_bytes
-from repro.nets.odenet import TimeConv2d, ode_block_of, ode_net
+from repro.nets.odenet import ode_block_of, ode_net
 from repro.ode import Solver
 
 SOLVER = Solver("dopri5", rtol=1e-3, atol=1e-3)
-
-
-class Concatenated(nn.Module):
-    """The same convolution written as the public example writes it: time as a copied extra channel."""
-
-    def __init__(self, conv: TimeConv2d):
-        super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias
-
-    def forward(self, t, x):
-        """Concatenate, then convolve."""
-        channel = torch.ones_like(x[:, :1]) * t
-        return F.conv2d(torch.cat([channel, x], 1), self.weight, self.bias, padding=1)
 
 
 class Direct(nn.Module):
@@ -48,7 +36,7 @@ def _pair(gradient):
     ours = ode_net("conv", SOLVER, gradient)
     theirs = copy.deepcopy(ours)
     field = theirs[1].field
-    field.conv1, field.conv2 = Concatenated(field.conv1), Concatenated(field.conv2)
+    field.conv1, field.conv2 = ConcatConv(field.conv1), ConcatConv(field.conv2)
     theirs[1] = Direct(field, "backprop" if gradient == "checkpoint" else gradient)
     return ours, theirs
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 
 from repro import plotting
@@ -18,6 +19,7 @@ from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
 from repro.report.comparison import comparison, one_tier
+from repro.report.peers import draw_peers, load_peers, peers
 from repro.report.speed import speeds
 from repro.results import load
 
@@ -70,7 +72,8 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     table = comparison(load_published(results / "published.csv"), rows, None)
     claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)))
     tables = _laid_out(rows, PUBLISHED_TIERS, "")
-    pictures = list(_pictures(rows, PUBLISHED_TIERS))
+    beside = load_peers(results / "benchmarks")
+    pictures = [*_pictures(rows, PUBLISHED_TIERS), *_picture_of_peers(beside)]
     yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
@@ -80,6 +83,11 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
         pages.markdown("Speed beside another way to do the same work", timed).encode(),
     )
     yield results / "tables" / "speed.csv", timed.to_csv(index=False, lineterminator="\n").encode()
+    if beside:
+        libraries = peers(beside)
+        page = pages.markdown("The same training steps in several libraries", libraries)
+        yield results / "tables" / "peers.md", page.encode()
+        yield results / "tables" / "peers.csv", libraries.to_csv(index=False, lineterminator="\n").encode()
     readme = results.parent / "README.md"
     if readme.exists():
         yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures, timed).encode()
@@ -93,14 +101,23 @@ def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Pic
             continue
         for file, draw in experiment.draw.items():
             if (figure := draw(chosen)) is not None:
-                formats = {f"{file}.svg": plotting.svg_bytes(figure), f"{file}.png": plotting.png_bytes(figure)}
-                yield pages.Picture(name, _words(draw), formats)
+                yield pages.Picture(name, _words(draw), _formats(file, figure))
         for file, animate in experiment.animate.items():
             if (animation := animate(chosen)) is not None:
                 yield pages.Picture(name, _words(animate), {f"{file}.gif": gif_bytes(animation)})
 
 
-def _words(draw: Callable[[pd.DataFrame], Any]) -> str:
+def _picture_of_peers(ways: Sequence[dict[str, Any]]) -> Iterator[pages.Picture]:
+    """The libraries' figure, if there are times of theirs; the README asks for it as `figures:benchmarks/peers`."""
+    if (figure := draw_peers(ways)) is not None:
+        yield pages.Picture("benchmarks/peers", _words(draw_peers), _formats("peers", figure))
+
+
+def _formats(file: str, figure: Figure) -> dict[str, bytes]:
+    return {f"{file}.svg": plotting.svg_bytes(figure), f"{file}.png": plotting.png_bytes(figure)}
+
+
+def _words(draw: Callable[..., Any]) -> str:
     """A picture's alternative text: the first line of its function's docstring."""
     return (draw.__doc__ or "").strip().splitlines()[0]
 

@@ -1,0 +1,1 @@
+"""Timings, by pytest-benchmark: `make bench`."""

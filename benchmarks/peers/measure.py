@@ -1,0 +1,128 @@
+"""Measure a workload by all its ways, and say what came of each."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks.peers.equal_error import time_at_error
+from benchmarks.peers.protocol import Outcome, Way
+from benchmarks.peers.runner import Run, interleave, relative_error, start
+from benchmarks.peers.ways import BASELINE, ways_of
+from benchmarks.peers.workloads import PLANS, Plan, Workload
+
+SWEEP_ROUNDS = 5
+
+
+def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
+    """Time a workload.
+
+    Args:
+        name: One of `PLANS`.
+        only: A way's key: it alone is built and tried, without timing.
+
+    Returns:
+        An entry for each way: status, seconds of the timed steps, and what else is known of it.
+    """
+    plan = PLANS[name]
+    torch.set_num_threads(plan.threads)
+    workload = plan.make()
+    reference = workload.reference()
+    ways = [way for way in ways_of(name) if only in (None, way.key)]
+    runs = {way.key: _started(name, way, workload, reference, alone=only is not None) for way in ways}
+    if only is None:
+        interleave(runs, plan.rounds)
+    for way in ways:
+        _count(way, workload, runs[way.key])
+    able = [way for way in ways if runs[way.key].seconds]
+    points = _points(_sweep(plan, workload, reference, able, runs), reference, runs)
+    entries = [_entry(name, way, runs, reference, points) for way in ways]
+    for entry in entries:
+        entry["known"]["reference_tolerance"] = workload.exact_tolerance
+    return entries
+
+
+def _started(name: str, way: Way, workload: Workload, reference: Outcome, *, alone: bool) -> Run:
+    if way.trial is not None and not alone and way.missing() is None:
+        command = [sys.executable, "-m", "benchmarks.peers.worker", name, "--only", way.key]
+        try:
+            subprocess.run([*command, "--threads", str(PLANS[name].threads)], timeout=way.trial, check=False)
+        except subprocess.TimeoutExpired:
+            return Run(f"not possible: the first step had not ended after {way.trial:g} s", first_call=way.trial)
+    return start(way, workload, workload.rtol, workload.atol, reference)
+
+
+def _sweep(
+    plan: Plan, workload: Workload, reference: Outcome, ways: Sequence[Way], runs: Mapping[str, Run]
+) -> dict[tuple[str, float], Run]:
+    """Runs of the ways at the plan's other tolerances, whatever their losses, in turn with the workload's own."""
+    if not plan.sweep:
+        return {}
+    sweep = {(way.key, workload.rtol): replace(runs[way.key], seconds=[]) for way in ways} | {
+        (way.key, tolerance): start(way, workload, tolerance, tolerance, reference, math.inf)
+        for tolerance in plan.sweep
+        for way in ways
+    }
+    interleave(sweep, SWEEP_ROUNDS)
+    return sweep
+
+
+def _count(way: Way, workload: Workload, run: Run) -> None:
+    """Add the evaluations of a way that counts them apart."""
+    if way.count is not None and run.outcome is not None:
+        forward, backward = way.count(workload, workload.rtol, workload.atol)
+        run.outcome = replace(run.outcome, nfe_forward=forward, nfe_backward=backward)
+
+
+Point = dict[str, float]
+
+
+def _points(sweep: Mapping[tuple[str, float], Run], reference: Outcome, keys: Iterable[str]) -> dict[str, list[Point]]:
+    """Tolerance, gradient error and median seconds of each way, the loosest tolerance first."""
+    points: dict[str, list[Point]] = {key: [] for key in keys}
+    for (key, tolerance), run in sorted(sweep.items(), key=lambda item: -item[0][1]):
+        if run.seconds and run.outcome is not None:
+            error = relative_error(run.outcome, reference)
+            points[key].append({"tolerance": tolerance, "gradient_error": error, "seconds": run.median})
+    return points
+
+
+def _entry(
+    name: str, way: Way, runs: Mapping[str, Run], reference: Outcome, points: Mapping[str, list[Point]]
+) -> dict[str, Any]:
+    run, baseline, plan = runs[way.key], runs.get(BASELINE), PLANS[name]
+    known: dict[str, Any] = {
+        "workload": plan.title,
+        "peer": way.peer,
+        "way": way.name,
+        "version": way.version(),
+        "status": run.status,
+        "threads": plan.threads,
+        "first_call": run.first_call,
+    }
+    if run.outcome is not None and run.seconds:
+        known |= {
+            "nfe_forward": _or_na(run.outcome.nfe_forward),
+            "nfe_backward": _or_na(run.outcome.nfe_backward),
+            "loss_error": abs(float(run.outcome.loss) - float(reference.loss)),
+            "gradient_error": relative_error(run.outcome, reference),
+        }
+        if baseline is not None and baseline.outcome is not None:
+            known["speedup"] = baseline.median / run.median
+            known |= _at_equal_error(points[way.key], relative_error(baseline.outcome, reference), plan)
+    return {"known": known, "seconds": run.seconds}
+
+
+def _at_equal_error(points: Sequence[Point], error: float, plan: Plan) -> dict[str, Any]:
+    if not plan.sweep:
+        return {"equal_error": "not swept"}
+    seconds, how = time_at_error([(point["gradient_error"], point["seconds"]) for point in points], error)
+    return {"equal_error": how, "seconds_at_equal_error": seconds, "sweep": list(points)}
+
+
+def _or_na(count: int | None) -> int | str:
+    return "n/a" if count is None else count

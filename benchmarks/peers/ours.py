@@ -1,0 +1,23 @@
+"""This suite: native steps where the field offers a kernel, for whose gradient each is replayed or its products kept."""
+
+import copy
+from functools import partial
+
+from benchmarks.peers.protocol import Way
+from benchmarks.peers.workloads import Likelihood, classification_step, likelihood_step
+from repro.ode import Solver
+
+PEER = "neural-ode-ffjord-suite"
+
+
+def _build(workload, rtol, atol, engine, gradient):
+    solver = Solver("dopri5", rtol=rtol, atol=atol, engine=engine)
+    if isinstance(workload, Likelihood):
+        return likelihood_step(copy.deepcopy(workload.field), workload, solver, gradient)
+    return classification_step(workload.make(solver, gradient), workload)
+
+
+WAYS = [
+    Way(PEER, "checkpoint", partial(_build, engine="compiled", gradient="checkpoint"), ("repro",)),
+    Way(PEER, "backprop", partial(_build, engine="compiled", gradient="backprop"), ("repro",)),
+]

@@ -1,0 +1,98 @@
+"""The libraries' table and figure are made from pytest-benchmark's files and hold nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from repro.report.build import build
+from repro.report.peers import COLUMNS, draw_peers, load_peers, peers
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
+POINTS = [{"tolerance": 1e-4, "gradient_error": 1e-3, "seconds": 0.05}]
+TIMED = {
+    "workload": "toy",
+    "peer": "zuko",
+    "way": "checkpoint",
+    "version": "1.6",
+    "status": "ok",
+    "threads": 1,
+    "first_call": 1.26,
+    "nfe_forward": 68,
+    "nfe_backward": "n/a",
+    "loss_error": 1e-5,
+    "gradient_error": 2e-4,
+    "speedup": 2.5,
+    "equal_error": "interpolated",
+    "seconds_at_equal_error": 0.0625,
+    "sweep": POINTS,
+}
+MISSING = {
+    "workload": "toy",
+    "peer": "diffrax",
+    "way": "backsolve",
+    "version": "n/a",
+    "status": "missing: No module named 'jax'",
+    "threads": 1,
+    "first_call": 0.0,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(*known):
+        entries = [
+            {"name": "x", "group": "g", "params": None, "extra_info": extra, "stats": {"median": 0.1234, "iqr": 0.02}}
+            for extra in known
+        ]
+        (tmp_path / "benchmarks" / "machine").mkdir(parents=True)
+        (tmp_path / "benchmarks" / "machine" / "peers.json").write_text(json.dumps({"benchmarks": entries}))
+        return tmp_path / "benchmarks"
+
+    return write
+
+
+def test_a_way_is_a_line_and_one_without_times_says_why(folder):
+    table = peers(load_peers(folder(TIMED, MISSING, {"ratio": 3.0})))
+    assert tuple(table.columns) == COLUMNS
+    done, missing = table.to_dict("records")
+    assert (done["library"], done["time"], done["speed-up"]) == ("zuko 1.6", "123 ± 10 ms", "2.50")
+    assert (done["NFE forward / backward"], done["gradient error"]) == ("68 / n/a", "2.0e-04")
+    assert (done["time at the adjoint's error"], done["why not"]) == ("62.5 ms", "")
+    assert (missing["time"], missing["gradient error"], missing["why not"]) == ("-", "-", MISSING["status"])
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds", "shown"),
+    [("at most", 0.05, "≤ 50 ms"), ("not reached", None, "not reached"), ("interpolated", 3.21, "3210 ms")],
+)
+def test_the_time_at_equal_error_says_how_it_was_found(folder, how, seconds, shown):
+    table = peers(load_peers(folder(TIMED | {"equal_error": how, "seconds_at_equal_error": seconds})))
+    assert table["time at the adjoint's error"].tolist() == [shown]
+
+
+def test_a_workload_that_was_not_swept_says_so(folder):
+    known = {key: value for key, value in TIMED.items() if key not in ("sweep", "seconds_at_equal_error")}
+    ways = load_peers(folder(known | {"equal_error": "not swept"}))
+    assert peers(ways)["time at the adjoint's error"].tolist() == ["not swept"]
+    assert len(draw_peers(ways).axes) == 2
+
+
+def test_the_figure_has_two_panels_a_workload(folder):
+    figure = draw_peers(load_peers(folder(TIMED, TIMED | {"workload": "planar"}, MISSING)))
+    assert len(figure.axes) == 4
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["zuko checkpoint"]
+
+
+def test_no_times_give_no_figure(folder):
+    assert draw_peers(load_peers(folder(MISSING))) is None
+
+
+def test_the_report_has_them_only_where_there_is_a_file(folder, tmp_path):
+    (tmp_path / "runs").mkdir()
+    shutil.copy(PUBLISHED, tmp_path)
+    names = {"peers.md", "peers.csv", "peers.svg", "peers.png"}
+    assert not names & {path.name for path in build(tmp_path, local=False, write=False)}
+    folder(TIMED)
+    assert names <= {path.name for path in build(tmp_path, local=False, write=False)}
