@@ -1,4 +1,4 @@
-"""This suite: native steps where the field offers a kernel, for whose gradient each is replayed or its products kept."""
+"""This suite: native steps where the field offers a kernel; for the gradient they are replayed or their products kept."""
 
 import copy
 from functools import partial
