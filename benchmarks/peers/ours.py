@@ -1,4 +1,4 @@
-"""This suite: native steps where the field offers a kernel; for the gradient they are replayed or their products kept."""
+"""This suite: native steps where the field offers a kernel, replayed for the gradient or their products kept for it."""
 
 import copy
 from functools import partial
