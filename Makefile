@@ -4,7 +4,7 @@ SHELL := bash
 TIER ?= smoke
 DEVICE ?= auto
 SEEDS ?= 0
-SUBSET ?= flows odenet
+SUBSET ?= flows odenet scaling
 VENV := .venv
 # `make PYTHON=/path/to/python …` uses an environment of yours and installs nothing.
 ifeq ($(origin PYTHON), undefined)

@@ -20,6 +20,7 @@ from repro.published import load_published
 from repro.report import ledger, pages
 from repro.report.comparison import comparison, one_tier
 from repro.report.peers import draw_peers, load_peers, peers
+from repro.report.scaling import draw_scaling, load_scaling, scaling
 from repro.report.speed import speeds
 from repro.results import load
 
@@ -73,21 +74,21 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)))
     tables = _laid_out(rows, PUBLISHED_TIERS, "")
     beside = load_peers(results / "benchmarks")
-    pictures = [*_pictures(rows, PUBLISHED_TIERS), *_picture_of_peers(beside)]
+    sizes = load_scaling(results / "benchmarks")
+    measured = [
+        *_measured("benchmarks/peers", "peers", draw_peers, beside),
+        *_measured("benchmarks/scaling", "scaling", draw_scaling, sizes),
+    ]
+    pictures = [*_pictures(rows, PUBLISHED_TIERS), *measured]
     yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
     timed = speeds(results / "benchmarks")
-    yield (
-        results / "tables" / "speed.md",
-        pages.markdown("Speed beside another way to do the same work", timed).encode(),
-    )
-    yield results / "tables" / "speed.csv", timed.to_csv(index=False, lineterminator="\n").encode()
+    yield from _page(results / "tables", "speed", "Speed beside another way to do the same work", timed)
     if beside:
-        libraries = peers(beside)
-        page = pages.markdown("The same training steps in several libraries", libraries)
-        yield results / "tables" / "peers.md", page.encode()
-        yield results / "tables" / "peers.csv", libraries.to_csv(index=False, lineterminator="\n").encode()
+        yield from _page(results / "tables", "peers", "The same training steps in several libraries", peers(beside))
+    if not sizes.empty:
+        yield from _page(results / "tables", "scaling", "What a CNF's training step costs by its sizes", scaling(sizes))
     readme = results.parent / "README.md"
     if readme.exists():
         yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures, timed).encode()
@@ -107,10 +108,16 @@ def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Pic
                 yield pages.Picture(name, _words(animate), {f"{file}.gif": gif_bytes(animation)})
 
 
-def _picture_of_peers(ways: Sequence[dict[str, Any]]) -> Iterator[pages.Picture]:
-    """The libraries' figure, if there are times of theirs; the README asks for it as `figures:benchmarks/peers`."""
-    if (figure := draw_peers(ways)) is not None:
-        yield pages.Picture("benchmarks/peers", _words(draw_peers), _formats("peers", figure))
+def _measured(name: str, file: str, draw: Callable[[Any], Figure | None], times: object) -> Iterator[pages.Picture]:
+    """A benchmark's figure, if there are times; the README asks for it by `figures:` and the name."""
+    if (figure := draw(times)) is not None:
+        yield pages.Picture(name, _words(draw), _formats(file, figure))
+
+
+def _page(folder: Path, file: str, title: str, table: pd.DataFrame) -> Iterator[tuple[Path, bytes]]:
+    """A benchmark's table, for people and for programs."""
+    yield folder / f"{file}.md", pages.markdown(title, table).encode()
+    yield folder / f"{file}.csv", table.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _formats(file: str, figure: Figure) -> dict[str, bytes]:
