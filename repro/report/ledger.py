@@ -33,11 +33,14 @@ def _line(claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, s
 
 def judge(claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> tuple[Judgement, str]:
     """Judge a claim tier by tier until one has its runs."""
+    best = claim.check(rows[:0]), ""
     for tier in tiers:
         judgement = claim.check(rows[rows["tier"] == tier])
         if judgement.verdict != "not attempted":
             return judgement, tier
-    return claim.check(rows[:0]), ""
+        if judgement != best[0]:  # there are runs, though they say nothing yet
+            best = judgement, tier
+    return best
 
 
 def deviations() -> pd.DataFrame:

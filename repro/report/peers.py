@@ -147,18 +147,27 @@ def _bars(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]
 
 
 def _dots(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]) -> None:
-    """Error of the gradient against the time; left and low is better. Thin lines join a way's other tolerances."""
-    for index, way in enumerate(sorted(ways, key=lambda way: way["gradient_error"])):
+    """Error of the gradient against the time; left and low is better. Thin lines join a way's other tolerances.
+
+    A library's name stands at its fastest way; the bars beside name all of them in the same colours.
+    """
+    fastest = {way["peer"]: way["key"] for way in sorted(_keyed(ways), key=lambda way: -way["median"])}
+    for index, way in enumerate(sorted(_keyed(ways), key=lambda way: way["gradient_error"])):
         sweep = [(1e3 * point["seconds"], point["gradient_error"]) for point in way.get("sweep") or []]
         if sweep:
             axis.plot(*zip(*sweep, strict=True), color=colours[way["peer"]], linewidth=0.6, alpha=0.5)
         place = 1e3 * way["median"], way["gradient_error"]
         axis.plot(*place, "o", color=colours[way["peer"]], markersize=4)
-        above = 2 if index % 2 else -5  # by turns, so that neighbours keep apart
-        axis.annotate(_label(way), place, (4, above), textcoords="offset points", size=LABEL_SIZE - 1.5)
+        if fastest[way["peer"]] == way["key"]:
+            above = 3 if index % 2 else -7  # by turns, so that neighbours keep apart
+            axis.annotate(_name(way["peer"]), place, (4, above), textcoords="offset points", size=LABEL_SIZE)
     axis.set(xscale="log", yscale="log", xlabel="ms per training step", ylabel="relative error of the gradient")
     axis.set_xlim(axis.get_xlim()[0], 3 * axis.get_xlim()[1])  # room for the words
     plotting.plain_log_ticks(axis, "x")
+
+
+def _keyed(ways: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**way, "key": _label(way)} for way in ways]
 
 
 def _label(way: dict[str, Any]) -> str:

@@ -392,8 +392,13 @@ def test_a_gaussians_own_nll_is_its_entropy():
 REACHED = {"power": -0.46, "gas": -8.6, "hepmass": 14.9, "miniboone": 10.4, "bsds300": -157.5}
 
 
+def in_full(values):
+    """Rows of trainings in the tier `paper`."""
+    return finals(TABLE2, "test_nll", values).assign(tier="paper")
+
+
 def test_the_papers_own_numbers_satisfy_its_claims(published):
-    rows = finals(TABLE2, "test_nll", REACHED)
+    rows = in_full(REACHED)
     for check in (tabular_claims.reaches_the_table, tabular_claims.beats_maf, tabular_claims.beats_tan):
         assert check(rows).verdict == "reproduced"
     assert "power -0.46, MAF -0.24" in tabular_claims.beats_maf(rows).evidence
@@ -409,14 +414,25 @@ def test_the_papers_own_numbers_satisfy_its_claims(published):
     ],
 )
 def test_other_numbers_do_not(published, change, reaches, maf, tan):
-    rows = finals(TABLE2, "test_nll", REACHED | change)
+    rows = in_full(REACHED | change)
     assert tabular_claims.reaches_the_table(rows).verdict == reaches
     assert tabular_claims.beats_maf(rows).verdict == maf
     assert tabular_claims.beats_tan(rows).verdict == tan
 
 
+def test_a_training_cut_short_counts_only_where_it_holds(published):
+    cut = finals(TABLE2, "test_nll", {"power": 0.1, "miniboone": 10.4})
+    reached = tabular_claims.reaches_the_table(cut)
+    assert reached.verdict == "partly"
+    assert "power 0.10 against -0.46" in reached.evidence
+    assert "1 of 5 cases" in reached.evidence
+    missed = tabular_claims.reaches_the_table(cut[cut["cell"] == "power"])
+    assert missed.verdict == "not attempted"
+    assert missed.evidence.endswith("the training was cut short")
+
+
 def test_one_set_alone_is_at_most_partly_and_none_is_not_attempted(published):
-    one = finals(TABLE2, "test_nll", {"power": -0.46})
+    one = in_full({"power": -0.46})
     assert tabular_claims.reaches_the_table(one).verdict == "partly"
     assert "1 of 5 cases" in tabular_claims.beats_maf(one).evidence
     assert tabular_claims.beats_tan(one).verdict == "not attempted"

@@ -38,6 +38,7 @@ def draw_power(rows: pd.DataFrame) -> Figure | None:
         _published_lines(axis)
         axis.set(xlabel=label, ylabel="NLL / nats")
     left.set_xscale("log")
+    plotting.plain_log_ticks(left, "x")
     lowest = min(float(table.min()) for table in curves.values())
     published = [number.value for number in published_nlls("power").values() if number.value is not None]
     top = max(lowest + 0.2, 1.0)
