@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
-from repro.ode.tableau import Tableau
+from repro.ode.tableau import EVALUATION, Tableau
 from repro.types import VectorField
 
 _log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class TracedKernel:
         keep: bool = False,
     ) -> StepResult:
         """Take a step from y; autograd keeps what it needs, so there is nothing to `keep`; see `StepKernel`."""
+        if tableau == EVALUATION:
+            return StepResult(y, self.evaluate(at.start, y), None, None)  # not worth a graph
         given = (self._field, y, f, _numbers(at, y), None if tolerances is None else y.new_tensor(tolerances))
         end, last, mid, error = _run(_forward_of, (tableau, len(tableau.alpha), tolerances is not None), given)
         assert end is not None
