@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from repro.ode import compiled, torchdiffeq_backend
-from repro.ode.compiled import kernel_of
 from repro.ode.kernels import Kept
 from repro.ode.meter import Meter, Stats
 from repro.ode.native_sweep import NativeSweep
 from repro.ode.replay import Grid, replay
 from repro.ode.solvers import Solver
+from repro.ode.steppers import kernel_of
 from repro.ode.torchdiffeq_backend import runge_kutta_tableau
 from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
 
@@ -27,6 +27,7 @@ def checkpoint(
     parameters: tuple[Tensor, ...],
     stats: Stats,
     norm: Norm | None = None,
+    keep: bool = False,
 ) -> Trajectory:
     """Solve, with the exact gradient of the discrete solution for the steps that the solver took.
 
@@ -48,6 +49,9 @@ def checkpoint(
         parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
         norm: Size of an error; None is the RMS.
+        keep: Keep the matrix products of a wide field's accepted steps until the backward pass, instead of making them
+            again; for a field whose own kernel takes the steps. A small field's steps are replayed all the same, since
+            that takes no longer. `stats` then has no backward part, as for `backprop`.
 
     Returns:
         The state at every output time.
@@ -56,32 +60,10 @@ def checkpoint(
         Zhuang et al. 2020, "Adaptive checkpoint adjoint" (arXiv 2006.02493), Algorithm 2. Deviations: the initial step
         and the step sizes carry no gradient (as there), and output times inside a step use torchdiffeq's dense output.
     """
-    stats.nfe_backward = 0
+    if not keep:
+        stats.nfe_backward = 0
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (y0, t, *parameters))
-    return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted), y0, t, *parameters)
-
-
-def backprop_natively(
-    field: VectorField,
-    y0: State,
-    t: Times,
-    solver: Solver,
-    *,
-    parameters: tuple[Tensor, ...],
-    stats: Stats,
-    norm: Norm | None = None,
-) -> Trajectory:
-    """Solve by the field's own kernel, with the gradient of the steps taken from what their stages left.
-
-    As `checkpoint` under the compiled engine, but the matrix products of a wide field's accepted steps are kept until
-    the backward pass and not made again. A small field's steps are replayed all the same, since that takes no longer.
-    The arguments are `checkpoint`'s; the field must offer a kernel.
-
-    Returns:
-        The state at every output time.
-    """
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (y0, *parameters))
-    return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted, keep=wanted), y0, t, *parameters)
+    return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted, keep and wanted), y0, t, *parameters)
 
 
 _INTEGRATE = {"torchdiffeq": torchdiffeq_backend.integrate, "compiled": compiled.integrate}
@@ -102,7 +84,7 @@ class _Problem:
     stats: Stats
     norm: Norm | None
     wanted: bool
-    keep: bool = False
+    keep: bool
 
     @property
     def carries_derivative(self) -> bool:

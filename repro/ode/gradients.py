@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from repro.checks import check_name
 from repro.ode import compiled, torchdiffeq_backend
 from repro.ode.adjoint import adjoint, adjoint_seminorm
-from repro.ode.checkpoint import backprop_natively, checkpoint
+from repro.ode.checkpoint import checkpoint
 from repro.ode.meter import Meter, Stats
 from repro.ode.solvers import Solver
+from repro.ode.steppers import native_kernel_of
 from repro.types import Norm, State, Times, Trajectory, VectorField
 
 
@@ -65,9 +66,9 @@ def backprop(
     meter = Meter(solver.max_nfe)
     if solver.engine != "compiled" or t.requires_grad:
         y = torchdiffeq_backend.integrate(field, y0, t, solver, meter=meter, norm=norm)
-    elif isinstance(field, nn.Module) and not isinstance(compiled.native_kernel_of(field, y0), str):
+    elif isinstance(field, nn.Module) and not isinstance(native_kernel_of(field, y0), str):
         own = tuple(p for p in field.parameters() if p.requires_grad)
-        return backprop_natively(field, y0, t, solver, parameters=own, stats=stats, norm=norm)
+        return checkpoint(field, y0, t, solver, parameters=own, stats=stats, norm=norm, keep=True)
     else:
         y = compiled.integrate(field, y0, t, solver, meter=meter, norm=norm, differentiable=True)
     stats.set_forward(meter)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from repro.ode.kernels.protocol import StageTimes
 from repro.ode.solvers import Solver
+from repro.ode.stages import combined, stages
 from repro.ode.tableau import Tableau
 from repro.types import Scalar, State, Times, VectorField
 
@@ -52,25 +53,15 @@ def replay(
     # An FSAL method's last stage does not enter the result: only dense output needs it.
     n_stages = len(tableau.alpha) - (tableau.is_fsal and len(step.outputs) == 0)
     size = step.size.to(y.dtype)
-    k = [field(step.start.to(y.dtype), y) if f is None else f]
-    for alpha, row in zip(tableau.alpha[1:n_stages], tableau.beta[1:n_stages], strict=True):
-        time = step.end if alpha == 1 else step.start + alpha * step.size
-        k.append(field(time.to(y.dtype), _combine(y, size, row, k)))
-    y_end = _combine(y, size, tableau.weights, k)
+    k = stages(field, tableau, n_stages, y, f, step.start, step.size, step.end)
+    y_end = combined(y, size, tableau.weights, k)
     if tableau.mid is None:
         outputs = [_linear(step, y, y_end, time) for time in step.outputs]
     else:
-        y_mid = _combine(y, size, tableau.mid, k) if len(step.outputs) else y
+        y_mid = combined(y, size, tableau.mid, k) if len(step.outputs) else y
         parts = (y, y_mid, y_end, size * k[0], size * k[-1])
         outputs = [_weighted(dense_weights(_fraction(step, time).to(y.dtype)), parts) for time in step.outputs]
     return y_end, k[-1], torch.stack(outputs) if outputs else y.new_empty(0, *y.shape)
-
-
-def _combine(y: State, size: Scalar, weights: Sequence[float], k: Sequence[Tensor]) -> State:
-    """Return y + size·Σ weights_i k_i."""
-    # A zero weight is left out, so that its stage need not exist and costs no graph.
-    slope = sum(w * k[i] for i, w in enumerate(weights) if w != 0)
-    return y + size * slope
 
 
 def _fraction(step: Step, time: Scalar) -> Scalar:

@@ -9,7 +9,7 @@ import torch
 from repro.flows import CNF
 from repro.flows.planar_field import PlanarField
 from repro.nets.fields import FIELDS
-from repro.ode import PROBLEMS, SOLVERS, MaxNFEExceeded, Solver, compiled, solve
+from repro.ode import PROBLEMS, SOLVERS, MaxNFEExceeded, Solver, solve, steppers
 
 NAMES = [name for name in SOLVERS if SOLVERS[name].engine == "compiled"]
 MAKE = {layer: partial(make, 2, 16, 3) for layer, make in FIELDS.items()}
@@ -127,7 +127,7 @@ def test_a_field_without_a_kernel_says_so_once(caplog):
             return -y
 
     caplog.set_level("INFO")
-    compiled._SAID.clear()
+    steppers._SAID.clear()
     for _ in range(2):
         solve(Strange(), torch.ones(2), torch.tensor([0.0, 1.0]), Solver(engine="compiled"))
     assert caplog.text.count("Strange; it offers no kernel") == 1

@@ -88,14 +88,14 @@ class PerceptronKernel:
         keep: bool = False,
     ) -> StepResult:
         """Take a step from y [batch columns]; see `StepKernel`."""
-        y, adaptive = y.contiguous(), tolerances is not None
-        step = self._step(tableau, at, len(tableau.alpha), given=f is not None)
+        y, adaptive, given = y.contiguous(), tolerances is not None, f is not None
+        step = self._step(tableau, at, len(tableau.alpha), given=given)
         if tolerances is not None:
             step.rtol, step.atol = tolerances
         f = None if f is None else f.contiguous()
         out = y.new_empty(4 if adaptive else 2, *y.shape)
         mid, error = (out[2], out[3]) if adaptive else (None, None)
-        parts, given = self._parts(len(y)), f is not None
+        parts = self._parts(len(y))
         kept = self._room(len(tableau.alpha) - given, y, parts) if keep else None
         rows = [None] * given + list(kept.numbers) if kept else None
         self._call(self._native.forward, step, len(y), parts, [y, f, out[0], out[1], mid, error], rows)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
+from repro.ode.stages import combined, slope, stages
 from repro.ode.tableau import EVALUATION, Tableau
 from repro.types import VectorField
 
@@ -79,8 +80,9 @@ class TracedKernel:
         key = (tableau, n_stages, cotangents.mid is not None)
         with torch.enable_grad():
             results = _run(_replay_of, key, (self._field, y, _numbers(at, y)))
-        pairs = [(x, v) for x, v in zip(results, cotangents, strict=True) if x is not None and v is not None]
-        outputs, vectors = zip(*[(x, v) for x, v in pairs if x.requires_grad], strict=True)
+        pairs = zip(results, cotangents, strict=True)
+        used = [(x, v) for x, v in pairs if x is not None and v is not None and x.requires_grad]
+        outputs, vectors = zip(*used, strict=True)
         by_y, *grads = torch.autograd.grad(outputs, (y, *self._parameters), vectors, allow_unused=True)
         self._grads = [_sum(total, grad) for total, grad in zip(self._grads, grads, strict=True)]
         return torch.zeros_like(y) if by_y is None else by_y
@@ -94,7 +96,7 @@ class TracedKernel:
 
 def compile_seconds() -> float:
     """Time that this process has spent in torch.compile."""
-    if not _COMPILED:
+    if not _ADVANCES:
         return 0.0
     from torch._dynamo.utils import calculate_time_spent
 
@@ -117,67 +119,49 @@ def _forward_of(tableau: Tableau, n_stages: int, adaptive: bool) -> Advance:
     def forward(
         field: VectorField, y: Tensor, f: Tensor | None, at: Tensor, tolerances: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        k = _stages(field, tableau, n_stages, y, f, at)
-        end = y + _combined(tableau.weights, k) * at[1]
+        k = stages(field, tableau, n_stages, y, f, *at)
+        end = combined(y, at[1], tableau.weights, k)
         if not adaptive or tableau.mid is None or tableau.error is None or tolerances is None:
             return end, k[-1], None, None
         scale = torch.maximum(y.abs(), end.abs()) * tolerances[0] + tolerances[1]
-        return end, k[-1], y + _combined(tableau.mid, k) * at[1], _combined(tableau.error, k) * at[1] / scale
+        return end, k[-1], combined(y, at[1], tableau.mid, k), at[1] * slope(tableau.error, k) / scale
 
     return forward
 
 
 def _replay_of(tableau: Tableau, n_stages: int, with_mid: bool) -> Advance:
     def replay(field: VectorField, y: Tensor, at: Tensor) -> tuple[Tensor | None, ...]:
-        k = _stages(field, tableau, n_stages, y, None, at)
-        mid = y + _combined(tableau.mid, k) * at[1] if with_mid and tableau.mid is not None else None
-        return y + _combined(tableau.weights, k) * at[1], mid, k[0], k[-1]
+        k = stages(field, tableau, n_stages, y, None, *at)
+        mid = combined(y, at[1], tableau.mid, k) if with_mid and tableau.mid is not None else None
+        return combined(y, at[1], tableau.weights, k), mid, k[0], k[-1]
 
     return replay
 
 
-def _stages(
-    field: VectorField, tableau: Tableau, n_stages: int, y: Tensor, f: Tensor | None, at: Tensor
-) -> list[Tensor]:
-    k = [field(at[0], y) if f is None else f]
-    for alpha, row in zip(tableau.alpha[1:n_stages], tableau.beta[1:n_stages], strict=True):
-        k.append(field(at[2] if alpha == 1 else at[0] + alpha * at[1], y + _combined(row, k) * at[1]))
-    return k
-
-
-def _combined(weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
-    """Σ weights_i k_i without the terms of weight zero, whose stages need not exist."""
-    terms = [weight * slope for weight, slope in zip(weights, k, strict=False) if weight != 0]
-    return sum(terms[1:], start=terms[0])
-
-
-_COMPILED: dict[Any, Advance] = {}
-_FAILED: set[Any] = set()
-"""Keys of what the compiler gave up on."""
+_ADVANCES: dict[Any, Advance] = {}
+"""What steps by a key: compiled, or as it is where the compiler gave up."""
 
 
 def _run(make: Callable[..., Advance], key: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
     """Call the compiled function of this key, or the same function as it is where compiling fails."""
     key = (make, type(given[0]), *key)
-    plain = make(*key[2:])
-    if key not in _FAILED:
-        from torch._dynamo.exc import TorchDynamoException  # slow to import, and few solves come here
+    if key not in _ADVANCES:
+        _ADVANCES[key] = _compiled(make(*key[2:]))
+    from torch._dynamo.exc import TorchDynamoException  # slow to import, and few solves come here
 
-        try:
-            return _compiled(key, plain)(*given)
-        except TorchDynamoException as error:
-            _FAILED.add(key)
-            _log.info("the compiled engine steps eagerly: %s could not be traced: %s", key[1].__name__, _first(error))
-    return plain(*given)
+    try:
+        return _ADVANCES[key](*given)
+    except TorchDynamoException as error:
+        _log.info("the compiled engine steps eagerly: %s could not be traced: %s", key[1].__name__, _first(error))
+        _ADVANCES[key] = make(*key[2:])
+        return _ADVANCES[key](*given)
 
 
-def _compiled(key: tuple[Any, ...], plain: Advance) -> Advance:
-    if key not in _COMPILED:
-        # a code object of its own: torch counts recompilations by code object, and all of `make`'s share theirs
-        code = plain.__code__  # pyright: ignore[reportFunctionMemberAccess]
-        plain.__code__ = code.replace(co_name=f"{code.co_name}_{len(_COMPILED)}")  # pyright: ignore[reportFunctionMemberAccess]
-        _COMPILED[key] = torch.compile(plain, fullgraph=True)
-    return _COMPILED[key]
+def _compiled(plain: Advance) -> Advance:
+    # a code object of its own: torch counts recompilations by code object, and all of a maker's share theirs
+    code = plain.__code__  # pyright: ignore[reportFunctionMemberAccess]
+    plain.__code__ = code.replace(co_name=f"{code.co_name}_{len(_ADVANCES)}")  # pyright: ignore[reportFunctionMemberAccess]
+    return torch.compile(plain, fullgraph=True)
 
 
 def _first(error: Exception) -> str:

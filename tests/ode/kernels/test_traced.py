@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from repro.ode import Solver, compiled, solve
+from repro.ode import Solver, solve, steppers
 from repro.ode.kernels import TracedKernel
 
 CASES = Path(__file__).with_name("traced_cases.py")
@@ -48,7 +48,7 @@ def test_what_is_not_traced_says_why(monkeypatch):
 def test_why_steps_are_eager_is_logged_once(caplog, monkeypatch):
     monkeypatch.setenv("REPRO_KERNELS", "1")
     caplog.set_level("INFO")
-    compiled._SAID.clear()
+    steppers._SAID.clear()
     for _ in range(2):
         solve(lambda t, y: -y, torch.ones(2), torch.tensor([0.0, 1.0]), Solver(engine="compiled"))
     assert caplog.text.count("only a torch.nn.Module is traced") == 1

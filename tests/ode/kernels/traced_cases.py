@@ -82,7 +82,7 @@ def main(backend):
             results[f"flow, {divergence}"] = both(field, by_flow(field, divergence))
         strange = Untraceable().double()
         results["untraceable"] = both(strange, by_solve(strange, "checkpoint", method="midpoint", step_size=0.3))
-    graphs = len(traced._COMPILED)
+    graphs = len(traced._ADVANCES)
     seconds = compile_seconds()
     shapes = 0
     for rows in (11, 7, 5, 3, 2):
