@@ -1,6 +1,5 @@
 """The same training steps in several libraries: a table of all ways, and a picture of what they cost and give."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
+from repro.report.benchmarks import entries
 
 COLUMNS = (
     "machine",
@@ -36,15 +36,9 @@ LABEL_SIZE = 6.5
 def load_peers(folder: Path) -> list[dict[str, Any]]:
     """Read results/benchmarks/: what is known of each way, with `machine`, `median` and `iqr`, in the files' order."""
     return [
-        {"machine": path.parent.name, **benchmark["extra_info"], **_spread(benchmark["stats"])}
-        for path in sorted(folder.glob("*/*.json"))
-        for benchmark in json.loads(path.read_text())["benchmarks"]
-        if "peer" in benchmark["extra_info"]
+        {"machine": machine, **benchmark["extra_info"], **{key: benchmark["stats"][key] for key in ("median", "iqr")}}
+        for machine, benchmark in entries(folder, "peer")
     ]
-
-
-def _spread(stats: dict[str, float]) -> dict[str, float]:
-    return {"median": stats["median"], "iqr": stats["iqr"]}
 
 
 def peers(ways: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -151,23 +145,19 @@ def _dots(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]
 
     A library's name stands at its fastest way; the bars beside name all of them in the same colours.
     """
-    fastest = {way["peer"]: way["key"] for way in sorted(_keyed(ways), key=lambda way: -way["median"])}
-    for index, way in enumerate(sorted(_keyed(ways), key=lambda way: way["gradient_error"])):
+    fastest = {way["peer"]: way["way"] for way in sorted(ways, key=lambda way: -way["median"])}
+    for index, way in enumerate(sorted(ways, key=lambda way: way["gradient_error"])):
         sweep = [(1e3 * point["seconds"], point["gradient_error"]) for point in way.get("sweep") or []]
         if sweep:
             axis.plot(*zip(*sweep, strict=True), color=colours[way["peer"]], linewidth=0.6, alpha=0.5)
         place = 1e3 * way["median"], way["gradient_error"]
         axis.plot(*place, "o", color=colours[way["peer"]], markersize=4)
-        if fastest[way["peer"]] == way["key"]:
+        if fastest[way["peer"]] == way["way"]:
             above = 3 if index % 2 else -7  # by turns, so that neighbours keep apart
             axis.annotate(_name(way["peer"]), place, (4, above), textcoords="offset points", size=LABEL_SIZE)
     axis.set(xscale="log", yscale="log", xlabel="ms per training step", ylabel="relative error of the gradient")
     axis.set_xlim(axis.get_xlim()[0], 3 * axis.get_xlim()[1])  # room for the words
     plotting.plain_log_ticks(axis, "x")
-
-
-def _keyed(ways: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**way, "key": _label(way)} for way in ways]
 
 
 def _label(way: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """What a training step costs against its sizes: straight lines through times, and how far the times lie from them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro import plotting
+from repro.report.benchmarks import entries
 
 COLUMNS = ("machine", "against", "way", "at the least", "at the most", "fixed cost", "per unit", "largest deviation")
 
@@ -18,14 +18,12 @@ def load_scaling(folder: Path) -> pd.DataFrame:
     """Read results/benchmarks/: machine, axis, way, value, and the times' median and quartiles in ms."""
     found = [
         {
-            "machine": path.parent.name,
+            "machine": machine,
             "axis": benchmark["extra_info"]["scaling"],
             **{key: benchmark["extra_info"][key] for key in ("way", "value")},
             **{key: 1e3 * benchmark["stats"][key] for key in ("median", "q1", "q3")},
         }
-        for path in sorted(folder.glob("*/*.json"))
-        for benchmark in json.loads(path.read_text())["benchmarks"]
-        if "scaling" in benchmark["extra_info"]
+        for machine, benchmark in entries(folder, "scaling")
     ]
     return pd.DataFrame(found)
 

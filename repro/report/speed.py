@@ -1,11 +1,12 @@
 """The table of speeds: every benchmark that was timed in turn with another way to do the same work."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from repro.report.benchmarks import entries
 
 COLUMNS = (
     "machine",
@@ -27,14 +28,8 @@ def speeds(folder: Path) -> pd.DataFrame:
     medians with half the interquartile range; the speed-up is the ratio of the two medians of one interleaved run.
     Gradient errors are relative, against float64 at a tight tolerance.
     """
-    lines = [line for path in sorted(folder.glob("*/*.json")) for line in _lines(path)]
+    lines = [_line(machine, benchmark) for machine, benchmark in entries(folder, "ratio")]
     return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
-
-
-def _lines(path: Path) -> Iterator[dict[str, str]]:
-    for benchmark in json.loads(path.read_text())["benchmarks"]:
-        if "ratio" in benchmark["extra_info"]:
-            yield _line(path.parent.name, benchmark)
 
 
 def _line(machine: str, benchmark: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,14 @@
+"""What the published benchmarks say: one reader of pytest-benchmark's files for all tables made from them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read results/benchmarks/: machine and entry of every benchmark whose `extra_info` has a key."""
+    for path in sorted(folder.glob("*/*.json")):
+        for benchmark in json.loads(path.read_text())["benchmarks"]:
+            if key in benchmark["extra_info"]:
+                yield path.parent.name, benchmark
