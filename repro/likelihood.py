@@ -13,6 +13,7 @@ from repro.data import Density
 from repro.data.densities import midpoints
 from repro.experiment import Config
 from repro.flows import CNF, Stack
+from repro.ode import Solver
 from repro.results import Row
 from repro.training import Training, seeded_streams
 
@@ -90,17 +91,20 @@ def natively(config: C) -> C:
     return replace(config, gradient="checkpoint", solver=replace(config.solver, engine="compiled"))  # pyright: ignore
 
 
-def judged(flow: F, divergence: str | None = None) -> F:
+def judged(flow: F, divergence: str | None = None, solver: Solver | None = None) -> F:
     """The same weights solved by torchdiffeq, which judges every continuous flow however it was trained.
 
     Args:
         flow: a flow; a discrete one is returned as it is.
         divergence: another estimator of the divergence; None keeps the flow's.
+        solver: other settings of the solver; None keeps the flow's.
     """
+    if isinstance(flow, Stack):
+        return Stack([judged(cnf, divergence, solver) for cnf in flow.cnfs])  # pyright: ignore[reportReturnType]
     if not isinstance(flow, CNF):
         return flow
-    solver = replace(flow.solver, engine="torchdiffeq")
-    return CNF(flow.field, flow.dim, flow.t1, divergence or flow.divergence, solver, flow.gradient, flow.base)  # pyright: ignore[reportReturnType]
+    by, estimator = replace(solver or flow.solver, engine="torchdiffeq"), divergence or flow.divergence
+    return CNF(flow.field, flow.dim, flow.t1, estimator, by, flow.gradient, flow.base, noise=flow.noise)  # pyright: ignore[reportReturnType]
 
 
 def log_prob(flow: Any, x: Tensor, generator: Generator | None = None) -> Float[Tensor, " batch"]:  # noqa: ANN401

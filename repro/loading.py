@@ -1,15 +1,12 @@
 """Published models: from an experiment's name and a cell to the trained module."""
 
-import json
-from pathlib import Path
-
 from torch import nn
 
 from repro.checkpoint import load_tensors
 from repro.checks import check_name
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
-from repro.results import results_root
+from repro.results import weights_of
 
 
 class NotPublished(LookupError):
@@ -36,15 +33,9 @@ def load_model(experiment: str, cell: str, *, tier: Tier | None = None, seed: in
         raise NotPublished(f"{experiment} says nothing of how to restore a model from its weights")
     for level in reversed(TIERS) if tier is None else (tier,):
         config = found.config(cell, level)
-        folder = results_root() / "runs" / experiment / f"{cell}-{found.digest(config)}"
-        for path in sorted(folder.glob(f"*-seed{seed}/model.safetensors")):
-            if _ended_well(path.parent):
-                return found.restore(config, load_tensors(path)[0])
+        for path, _ in weights_of("runs", experiment, cell, found.digest(config), seed):
+            return found.restore(config, load_tensors(path)[0])
     raise NotPublished(
         f"no published run of {experiment} {cell}, seed {seed}, has weights; "
         f"`python -m repro run {experiment} {cell} --tier small --seed {seed} --publish` makes one"
     )
-
-
-def _ended_well(folder: Path) -> bool:
-    return json.loads((folder / "run.json").read_text())["status"] == "ok"

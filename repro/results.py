@@ -87,6 +87,24 @@ def run_folders(root: Path) -> Iterator[Path]:
     yield from sorted(p.parent for p in root.glob("*/*/*/*/run.json") if not p.parent.name.startswith("."))
 
 
+def weights_of(
+    source: str, experiment: str, cell: str, digest: str, seed: int
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Find the weights of a cell's runs that ended well, with what their run.json says.
+
+    Args:
+        source: `runs`, the published ones, or `local`.
+        experiment: its name.
+        cell: its cell.
+        digest: of the cell's config.
+        seed: of the runs.
+    """
+    for path in sorted((results_root() / source).glob(f"{experiment}/{cell}-{digest}/*-seed{seed}/model.safetensors")):
+        info = json.loads((path.parent / "run.json").read_text())
+        if info["status"] == "ok":
+            yield path, info
+
+
 def load(*roots: Path) -> pd.DataFrame:
     """Read the rows of every finished run below the roots into one tidy table.
 

@@ -32,6 +32,7 @@ from repro.results import (
     machine_slug,
     provenance,
     results_root,
+    weights_of,
     write_json,
     write_rows,
 )
@@ -254,9 +255,8 @@ def _find_weights(
     tier = request.tier
     digest = experiment.digest(experiment.config(cell, tier))
     for source in ("runs",) if request.publish else ("local", "runs"):
-        for path in sorted((results_root() / source).glob(f"{name}/{cell}-{digest}/*-seed{seed}/model.safetensors")):
-            info = json.loads((path.parent / "run.json").read_text())
-            if info["tier"] == tier and info["status"] == "ok":
+        for path, info in weights_of(source, name, cell, digest, seed):
+            if info["tier"] == tier:
                 read = path.relative_to(results_root()).as_posix()
                 context.inputs[read] = hashlib.sha256(path.read_bytes()).hexdigest()
                 return load_tensors(path, context.device)[0]

@@ -33,19 +33,20 @@ class Stack(nn.Module):
         self.dim = flows[0].dim
 
     @property
-    def _cnfs(self) -> list[CNF]:
+    def cnfs(self) -> list[CNF]:
+        """The CNFs, the one that data enter first."""
         return list(self.flows)  # pyright: ignore[reportReturnType]
 
     @property
     def stats(self) -> Stats:
         """Cost of the last call, summed over the flows."""
-        return reduce(add, [flow.stats for flow in self._cnfs])
+        return reduce(add, [flow.stats for flow in self.cnfs])
 
     @property
     def penalty(self) -> dict[str, Tensor]:
         """Penalties of the last call, summed over the flows."""
-        names = self._cnfs[0].penalty
-        return {name: torch.stack([flow.penalty[name] for flow in self._cnfs]).sum(0) for name in names}
+        names = self.cnfs[0].penalty
+        return {name: torch.stack([flow.penalty[name] for flow in self.cnfs]).sum(0) for name in names}
 
     def log_prob(
         self,
@@ -62,15 +63,15 @@ class Stack(nn.Module):
             found = "one tensor" if isinstance(noise, Tensor) else f"{len(noise)} entries"
             raise ValueError(f"noise must be a sequence of {len(self.flows)} tensors, one for each flow; got {found}")
         gain = x.new_zeros(len(x))
-        for flow, probes in zip(self._cnfs, noise or [None] * len(self.flows), strict=True):
+        for flow, probes in zip(self.cnfs, noise or [None] * len(self.flows), strict=True):
             x, more = flow.transform(x, probes, generator)
             gain = gain + more
-        return self._cnfs[-1].base_log_prob(x) + gain
+        return self.cnfs[-1].base_log_prob(x) + gain
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n dim"]:
         """Draw from the flow."""
-        z = self._cnfs[-1].sample(n, generator)
-        for flow in reversed(self._cnfs[:-1]):
+        z = self.cnfs[-1].sample(n, generator)
+        for flow in reversed(self.cnfs[:-1]):
             z = flow.inverse(z)
         return z
 
@@ -78,8 +79,8 @@ class Stack(nn.Module):
     def reversibility_error(self, x: Float[Tensor, "batch dim"]) -> float:
         """Largest distance, over the batch, between data and the same data carried to the base and back."""
         z = x
-        for flow in self._cnfs:
+        for flow in self.cnfs:
             z = flow.trajectory(z, [0.0, flow.t1])[-1]
-        for flow in reversed(self._cnfs):
+        for flow in reversed(self.cnfs):
             z = flow.inverse(z)
         return float((z - x).norm(dim=1).max())

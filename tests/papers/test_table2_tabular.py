@@ -16,6 +16,7 @@ import repro
 from repro.checkpoint import load_tensors
 from repro.experiment import BudgetReached, Context, Interrupted
 from repro.flows import CNF, Stack
+from repro.likelihood import judged
 from repro.loading import NotPublished
 from repro.ode import Solver
 from repro.papers.ffjord import table2_tabular as table2
@@ -375,7 +376,7 @@ def test_chunks_bound_the_memory_and_change_nothing_beyond_the_tolerance(monkeyp
 
 def test_validation_draws_the_same_probes_every_time():
     config = replace(table2.CELLS["power"], multiplier=1, n_flows=1)
-    flow = tabular_judging.solved_by(table2.build(config), config.solver, "hutchinson")
+    flow = judged(table2.build(config), "hutchinson", config.solver)
     assert tabular_judging.nll(flow, table_of(), 0) == tabular_judging.nll(flow, table_of(), 0)
     assert tabular_judging.nll(flow, table_of(), 0) != tabular_judging.nll(flow, table_of(), 1)
 

@@ -29,7 +29,7 @@ from repro.data.tabular import SIZES
 from repro.experiment import Context, Experiment
 from repro.flows import CNF, Stack
 from repro.flows.divergence import DIVERGENCES
-from repro.likelihood import natively
+from repro.likelihood import judged, natively
 from repro.nets.fields import ACTIVATIONS, FIELDS
 from repro.ode import Solver, supported
 from repro.papers.ffjord.tabular_claims import TABLE2, TABLE2_CLAIMS
@@ -38,7 +38,6 @@ from repro.papers.ffjord.tabular_judging import (
     gaussian_nll,
     nll,
     probe_rows,
-    solved_by,
     test_rows,
     tolerance_rows,
 )
@@ -138,7 +137,7 @@ def _cnf(config: Config, dim: int) -> CNF:
 
 def exact(flow: Stack, config: Config) -> Stack:
     """The same weights as the test has them: exact trace, the test's solver."""
-    return solved_by(flow, config.test_solver, "closed_form")
+    return judged(flow, "closed_form", config.test_solver)
 
 
 def load(config: Config, context: Context) -> Splits[Table]:
@@ -157,7 +156,7 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     yield Row("parameters", sum(p.numel() for p in flow.parameters()), "parameters")
     yield Row("gaussian_nll", gaussian_nll(splits.train, splits.test), "nats")
     held_out = splits.validation[: config.validation_rows]
-    validated = solved_by(flow, config.solver, config.validation_divergence)
+    validated = judged(flow, config.validation_divergence, config.solver)
 
     def validate() -> float:
         return nll(validated, held_out, config.seed)
@@ -196,7 +195,7 @@ def final_rows(config: Config, flow: Stack, splits: Splits[Table], context: Cont
     precise = exact(flow, config)
     yield from tolerance_rows(precise, test[: config.check_rows])
     yield Row("reversibility_error", precise.reversibility_error(validation.to(context.device)), "largest distance")
-    probed = solved_by(flow, config.test_solver, "hutchinson")
+    probed = judged(flow, "hutchinson", config.test_solver)
     yield from probe_rows(probed, validation, config.probe_draws, len(splits.validation), config.seed)
     yield from test_rows(precise, test, context.check)
 

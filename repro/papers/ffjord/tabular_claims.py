@@ -5,13 +5,13 @@ published ones. A likelihood that a training cut short has not reached says noth
 such a set counts as one without a run, its number standing in the evidence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
 import pandas as pd
 
-from repro.cases import Cases, final_cases, paired_cases
+from repro.cases import final_cases, paired_cases
 from repro.experiment import Claim, Judgement, graded
 from repro.published import Published, load_published
 from repro.results import results_root
@@ -40,40 +40,44 @@ def value_of(cell: str, method: str) -> float:
 
 def reaches_the_table(rows: pd.DataFrame) -> Judgement:
     """Our mean test NLL is at most the printed one plus three of its spreads, on every set."""
-    found = final_cases(rows, TABLE2, {name: name for name in SETS}, "test_nll")
-    ours = {name: fmean(values) for name, values in found.found.items()}
-    theirs = {name: published_nlls(name)["FFJORD"] for name in ours}
-    limits = {name: value_of(name, "FFJORD") + 3 * (theirs[name].spread or 0.0) for name in ours}
-    text = ", ".join(f"{name} {value:.2f} against {theirs[name].printed}" for name, value in ours.items())
-    return _judged(rows, found, {name: ours[name] <= limits[name] for name in ours}, f"test NLL in nats: {text}")
 
+    def holds(name: str, ours: float) -> bool:
+        return ours <= value_of(name, "FFJORD") + 3 * (published_nlls(name)["FFJORD"].spread or 0.0)
 
-def _judged(rows: pd.DataFrame, found: Cases[list[float]], holds: Mapping[str, bool], text: str) -> Judgement:
-    """The verdict on likelihoods; those of a training cut short count only where they hold."""
-    full = set(rows.loc[rows["experiment"] == TABLE2, "tier"]) == {"paper"}
-    counted = {name: values for name, values in found.found.items() if full or holds[name]}
-    if found.found and not counted:
-        return Judgement("not attempted", f"{text}; the training was cut short")
-    return replace(found, found=counted).judged(graded([holds[name] for name in counted]), text)
+    return _judged(rows, SETS, holds, lambda name: f" against {published_nlls(name)['FFJORD'].printed}")
 
 
 def beats_maf(rows: pd.DataFrame) -> Judgement:
     """Our mean test NLL is below MAF's printed one on every set but GAS, where it is above."""
-    found = final_cases(rows, TABLE2, {name: name for name in SETS}, "test_nll")
-    ours = {name: fmean(values) for name, values in found.found.items()}
-    theirs = {name: value_of(name, "MAF") for name in ours}
-    holds = {name: (ours[name] < theirs[name]) == (name != "gas") for name in ours}
-    text = ", ".join(f"{name} {ours[name]:.2f}, MAF {theirs[name]:.2f}" for name in ours)
-    return _judged(rows, found, holds, f"test NLL in nats: {text}")
+
+    def holds(name: str, ours: float) -> bool:
+        return (ours < value_of(name, "MAF")) == (name != "gas")
+
+    return _judged(rows, SETS, holds, lambda name: f", MAF {value_of(name, 'MAF'):.2f}")
 
 
 def beats_tan(rows: pd.DataFrame) -> Judgement:
     """Our mean test NLL on MINIBOONE is below TAN's printed one."""
-    found = final_cases(rows, TABLE2, {"miniboone": "miniboone"}, "test_nll")
+
+    def holds(name: str, ours: float) -> bool:
+        return ours < value_of(name, "TAN")
+
+    return _judged(rows, ("miniboone",), holds, lambda name: f", TAN {value_of(name, 'TAN'):.2f}")
+
+
+def _judged(
+    rows: pd.DataFrame, sets: Sequence[str], holds: Callable[[str, float], bool], beside: Callable[[str], str]
+) -> Judgement:
+    """The verdict on our mean test NLLs of some sets; those of a training cut short count only where they hold."""
+    found = final_cases(rows, TABLE2, {name: name for name in sets}, "test_nll")
     ours = {name: fmean(values) for name, values in found.found.items()}
-    theirs = {name: value_of(name, "TAN") for name in ours}
-    text = ", ".join(f"{name} {ours[name]:.2f}, TAN {theirs[name]:.2f}" for name in ours)
-    return _judged(rows, found, {name: ours[name] < theirs[name] for name in ours}, f"test NLL in nats: {text}")
+    text = "test NLL in nats: " + ", ".join(f"{name} {nll:.2f}{beside(name)}" for name, nll in ours.items())
+    full = set(rows.loc[rows["experiment"] == TABLE2, "tier"]) == {"paper"}
+    verdicts = {name: ok for name, nll in ours.items() if (ok := holds(name, nll)) or full}
+    if ours and not verdicts:
+        return Judgement("not attempted", f"{text}; the training was cut short")
+    counted = {name: found.found[name] for name in verdicts}
+    return replace(found, found=counted).judged(graded(verdicts.values()), text)
 
 
 def probes_add_little(rows: pd.DataFrame) -> Judgement:

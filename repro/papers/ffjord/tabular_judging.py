@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from repro.data import Table
-from repro.flows import CNF, Stack
-from repro.ode import Solver
+from repro.flows import Stack
+from repro.likelihood import judged
 from repro.results import Row
 from repro.training import seeded_streams
 
@@ -20,21 +20,9 @@ CHUNK_BYTES = 2**26
 """Most that one layer's tangents may take, dim · width numbers a row: bounds the memory of the exact trace."""
 
 
-def solved_by(flow: Stack, solver: Solver, divergence: str) -> Stack:
-    """The same weights with another solver and estimator, by torchdiffeq, which judges however a flow was trained."""
-    solver = replace(solver, engine="torchdiffeq")
-    flows = [CNF(cnf.field, cnf.dim, cnf.t1, divergence, solver, noise=cnf.noise) for cnf in cnfs_of(flow)]
-    return Stack(flows)
-
-
-def cnfs_of(flow: Stack) -> list[CNF]:
-    """The CNFs of a flow."""
-    return [cnf for cnf in flow.flows if isinstance(cnf, CNF)]
-
-
 def rows_at_once(flow: Stack) -> int:
     """How many rows share a solve, and its steps."""
-    width = max(getattr(cnf.field, "width", flow.dim) for cnf in cnfs_of(flow))
+    width = max(getattr(cnf.field, "width", flow.dim) for cnf in flow.cnfs)
     return max(1, min(CHUNK, CHUNK_BYTES // (4 * flow.dim * width)))
 
 
@@ -82,10 +70,10 @@ def tolerance_rows(flow: Stack, x: Table) -> Iterator[Row]:
         flow: as it is judged; it comes back in float32.
         x: some test rows.
     """
-    solver = cnfs_of(flow)[0].solver
+    solver = flow.cnfs[0].solver
     tight = replace(solver, rtol=solver.rtol / 10, atol=solver.atol / 10)
     yield Row("tolerance_nll", -float(log_probs(flow, x)[0].mean()), f"nats, first {len(x)} test rows")
-    precise = solved_by(flow, tight, "closed_form").double()
+    precise = judged(flow, "closed_form", tight).double()
     value = -float(log_probs(precise, x)[0].mean())
     flow.float()
     yield Row("tolerance_nll_tight", value, "nats, the same rows, float64, a tenth of the tolerance")
