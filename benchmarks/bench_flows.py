@@ -11,6 +11,7 @@ from torch import nn
 from torchdiffeq import odeint, odeint_adjoint
 
 from benchmarks.peers.fields import Traced
+from benchmarks.steps import likelihood_step
 from repro.data import DENSITIES
 from repro.flows import CNF, DIVERGENCES
 from repro.flows.planar_field import PlanarField
@@ -33,18 +34,6 @@ class Direct(nn.Module):
         z, gain = self.integrate(self.func, (x, x.new_zeros(len(x))), t, method="dopri5", **tolerances)
         normal = -0.5 * (z[-1].square().sum(1) + x.shape[1] * torch.log(torch.tensor(2 * torch.pi)))
         return normal + gain[-1]
-
-
-def _step(flow, x, noise=None):
-    given = {} if noise is None else {"noise": noise[None]}
-
-    def step():
-        flow.zero_grad(set_to_none=True)
-        loss = -flow.log_prob(x, **given).mean()
-        loss.backward()
-        return loss.detach()
-
-    return step
 
 
 def _gradient(flow):
@@ -113,14 +102,6 @@ WAYS = [
 PAIRS = [(name, *way) for name, case in STEPS.items() for way in (WAYS if case.threads == 1 else WAYS[-2:])]
 
 
-@pytest.fixture
-def all_threads():
-    """Give torch its threads back after a test that took some away."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("all_threads")
 @pytest.mark.parametrize(("name", "engine", "gradient"), PAIRS)
 @pytest.mark.benchmark(group="CNF training step against torchdiffeq's adjoint with the trace by backward passes")
@@ -135,11 +116,11 @@ def test_step(name, engine, gradient, against, benchmark):
     adjoint, through = (
         Direct(copy.deepcopy(field), case.t1, case.solver, noise, integrate) for integrate in (odeint_adjoint, odeint)
     )
-    step, other = _step(flow, x, noise), _step(adjoint, x)
+    step, other = likelihood_step(flow, x, noise), likelihood_step(adjoint, x)
     torch.testing.assert_close(step(), other(), rtol=1e-3, atol=1e-3)
-    _step(through, x)()
+    likelihood_step(through, x)()
     exact = CNF(copy.deepcopy(field).double(), field.dim, case.t1, divergence, TIGHT, "checkpoint")
-    _step(exact, x.double(), None if noise is None else noise.double())()
+    likelihood_step(exact, x.double(), None if noise is None else noise.double())()
     against(step, other, rounds=15 if case.threads == 1 else 5)
     benchmark.extra_info |= {"nfe_forward": flow.stats.nfe_forward, "nfe_backward": flow.stats.nfe_backward or "n/a"}
     for who, model in {"ours": flow, "torchdiffeq_adjoint": adjoint, "torchdiffeq_backprop": through}.items():

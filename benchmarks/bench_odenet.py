@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchdiffeq import odeint, odeint_adjoint
 
 from benchmarks.peers.fields import ConcatConv
+from benchmarks.steps import training_step
 from repro.metrics import saved_bytes
 from repro.nets.odenet import ode_block_of, ode_net
 from repro.ode import Solver
@@ -42,13 +43,7 @@ def _pair(gradient):
 
 
 def _step(model, images, labels):
-    def step():
-        model.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(images), labels)
-        loss.backward()
-        return loss.detach()
-
-    return step
+    return training_step(model, lambda: F.cross_entropy(model(images), labels))
 
 
 @pytest.fixture

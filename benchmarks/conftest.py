@@ -40,3 +40,11 @@ def against(benchmark):
         return benchmark.extra_info["ratio"]
 
     return run
+
+
+@pytest.fixture
+def all_threads():
+    """Give torch its threads back after a test that took some away."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks import steps
 from benchmarks.peers.fields import ConvNet, GatedNet, HyperPlanar
 from benchmarks.peers.protocol import Outcome
 from repro.data import DENSITIES
@@ -88,33 +89,25 @@ def likelihood_step(field, workload, solver, gradient="checkpoint"):
     divergence = "hutchinson" if workload.estimated else "closed_form"
     flow = CNF(field, workload.x.shape[1], workload.t1, divergence, solver, gradient)
     x = workload.x.to(next(field.parameters()).dtype)
-    given = {"noise": workload.noise[None].to(x)} if workload.estimated else {}
-
-    def step():
-        flow.zero_grad(set_to_none=True)
-        loss = -flow.log_prob(x, **given).mean()
-        loss.backward()
-        return _outcome(loss, flow, flow.stats)
-
-    return step
+    noise = workload.noise.to(x) if workload.estimated else None
+    return _told(steps.likelihood_step(flow, x, noise), flow, lambda: flow.stats)
 
 
 def classification_step(net, workload):
     """A step of the suite's own ODE-Net."""
     images = workload.images.to(next(net.parameters()).dtype)
-
-    def step():
-        net.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(net(images), workload.labels)
-        loss.backward()
-        return _outcome(loss, net, ode_block_of(net).stats)
-
-    return step
+    step = steps.training_step(net, lambda: F.cross_entropy(net(images), workload.labels))
+    return _told(step, net, lambda: ode_block_of(net).stats)
 
 
-def _outcome(loss, model, stats):
-    gradient = tuple(p.grad for p in model.parameters())
-    return Outcome(loss.detach(), gradient, stats.nfe_forward, stats.nfe_backward)
+def _told(step, model, stats_of):
+    """A step that says all that it leaves."""
+
+    def told():
+        loss, stats = step(), stats_of()
+        return Outcome(loss, tuple(p.grad for p in model.parameters()), stats.nfe_forward, stats.nfe_backward)
+
+    return told
 
 
 def flow(make, data, batch, t1, rtol=1e-5, atol=1e-5, *, train=200, estimated=True):
