@@ -63,7 +63,7 @@ bench: $(READY) $(if $(filter peers,$(SUBSET)),$(PEERS)) ## time training steps 
 	@mkdir -p results/local
 	$(PYTHON) -m pytest $(SUBSET:%=benchmarks/bench_%.py) -o addopts="-q -p no:cacheprovider" -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=results/local/benchmarks$(if $(filter peers,$(SUBSET)),_peers).json
 
-test: $(READY) ## the default tests, 5 to 7 minutes on two cores
+test: $(READY) ## the default tests, 4 to 7 minutes on two cores
 	$(PYTHON) -m pytest --numprocesses auto --dist worksteal
 
 check: $(READY) ## lint, types, layers, generated files up to date, and the smoke tier of everything
