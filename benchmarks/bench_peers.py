@@ -8,36 +8,16 @@ with it are those until that was known.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.peers.ways import ways_of
 from benchmarks.peers.workloads import PLANS
+from benchmarks.recorded import CLOCK, record
 
 ROOT = Path(__file__).parents[1]
 PAIRS = [pytest.param(name, way.key, id=f"{name}-{way.key}") for name in PLANS for way in ways_of(name)]
-
-
-class Recorded:
-    """A clock whose readings reproduce given durations, each from 0."""
-
-    __name__ = "recorded in turn, perf_counter"
-
-    def __init__(self):
-        self._readings: Iterator[float] = iter(())
-
-    def load(self, seconds):
-        """Take the durations that come next."""
-        self._readings = iter([reading for duration in seconds for reading in (0.0, duration)])
-
-    def __call__(self):
-        """The next reading."""
-        return next(self._readings)
-
-
-CLOCK = Recorded()
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +42,4 @@ def measured(tmp_path_factory):
 def test_step(workload, way, measured, benchmark):
     """One way of a workload: times, evaluations, errors against float64, and the ratio to torchdiffeq's adjoint."""
     entry = measured(workload)[way]
-    benchmark.extra_info |= entry["known"]
-    seconds = entry["seconds"] or [entry["known"]["first_call"]]
-    CLOCK.load(seconds)
-    benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1)
+    record(benchmark, entry["known"], entry["seconds"] or [entry["known"]["first_call"]])

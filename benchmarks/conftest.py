@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 
+from benchmarks.settings import DEVICE, QUICK
 from repro.results import provenance
 
 PRIVATE = ("node", "user", "hostname")
@@ -15,7 +16,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     """Scrub the host's name and add what a reader needs to compare machines."""
     for key in PRIVATE:
         machine_info.pop(key, None)
-    machine_info["suite"] = provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    machine_info["suite"] = {**provenance(DEVICE), "quick": QUICK}
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""A training step as a thing to measure: a loss, what it is differentiated for, and what its solve cost."""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from repro.flows import CNF
+from repro.ode import Solver, Stats, solve
+from repro.types import State, Times, Trajectory, VectorField
+
+Loss = Callable[[Trajectory], Float[Tensor, ""]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step.
+
+    Attributes:
+        loss: Evaluates the loss with its graph.
+        leaves: What the loss is differentiated for: initial state, parameters.
+        stats: Cost of the last loss, its backward part included once there was one; None where nothing is solved.
+        warm: Takes a step of one evaluation by the same engine and gradient method, so that thread pools and libraries
+            are set up, and little more: the memory that it leaves behind is not to hide the step's.
+    """
+
+    loss: Callable[[], Tensor]
+    leaves: tuple[Tensor, ...]
+    stats: Callable[[], Stats | None] = lambda: None
+    warm: Callable[[], object] | None = None
+
+    def take(self) -> Tensor:
+        """Clear the gradients, evaluate, differentiate; return the loss's value."""
+        self.clear()
+        loss = self.loss()
+        loss.backward()
+        return loss.detach()
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for leaf in self.leaves:
+            leaf.grad = None
+
+    def gradient(self) -> Float[Tensor, " n"]:
+        """The last step's gradient over all leaves, flat, in float64 on the CPU; zero where there is none."""
+        parts = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in self.leaves]
+        return torch.cat([part.detach().flatten().double().cpu() for part in parts])
+
+
+def mean_energy(y: Trajectory) -> Float[Tensor, ""]:
+    """Half the mean square of the last state: a loss of the size of the state, whatever the batch."""
+    return 0.5 * y[-1].square().mean()
+
+
+def solve_step(
+    field: VectorField,
+    y0: State,
+    t: Times,
+    solver: Solver,
+    gradient: str,
+    loss: Loss = mean_energy,
+    parameters: Iterable[Tensor] | None = None,
+) -> Step:
+    """Make a step of any field: solve, apply a loss to the trajectory, differentiate for y0 and the parameters.
+
+    Args:
+        field: Right-hand side; nothing of it is changed but its gradients.
+        y0: Initial state.
+        t: Output times.
+        solver: Method, tolerances, engine.
+        gradient: One of `repro.ode.GRADIENTS`.
+        loss: Of the trajectory [time, *state].
+        parameters: As for `repro.ode.solve`; None takes those of a module.
+    """
+    start = y0.detach().clone().requires_grad_()
+    own = field.parameters() if parameters is None and isinstance(field, nn.Module) else parameters or ()
+    leaves = tuple(p for p in own if p.requires_grad)
+    found: list[Stats] = []
+
+    def of(solver: Solver, gradient: str, t: Times) -> Tensor:
+        solution = solve(field, start, t, solver, gradient, parameters=leaves)
+        found[:] = [solution.stats]
+        return loss(solution.y)
+
+    def warm() -> None:
+        ends = t[[0, -1]]
+        of(_one_step(solver, float((ends[1] - ends[0]).abs())), gradient, ends).backward()
+
+    return Step(lambda: of(solver, gradient, t), (start, *leaves), lambda: found[0] if found else None, warm)
+
+
+def flow_step(flow: CNF, x: Float[Tensor, "batch dim"], noise: Tensor | None = None) -> Step:
+    """Make a step of a flow by the mean negative log-density of data.
+
+    Args:
+        flow: Of which the parameters' gradients change, nothing else.
+        x: Data.
+        noise: Probes [probe batch dim], where the flow estimates its trace.
+    """
+
+    def loss() -> Tensor:
+        return -flow.log_prob(x, noise=noise).mean()
+
+    def warm() -> None:
+        once = copy.copy(flow)
+        once.solver = _one_step(flow.solver, flow.t1)
+        (-once.log_prob(x, noise=noise).mean()).backward()
+
+    return Step(loss, tuple(p for p in flow.parameters() if p.requires_grad), lambda: flow.stats, warm)
+
+
+def _one_step(solver: Solver, size: float) -> Solver:
+    """One Euler step of the same engine; VODE has none and leaves its own code out of the warm-up."""
+    engine = "torchdiffeq" if solver.engine == "scipy" else solver.engine
+    return Solver("euler", engine=engine, step_size=size)
+
+
+def tight(solver: Solver, tolerance: float) -> Solver:
+    """A solver whose error is far below that of `solver`: torchdiffeq's dopri5 at a tolerance, with its budget."""
+    reference = Solver("dopri5", rtol=tolerance, atol=tolerance)
+    return replace(reference, max_nfe=solver.max_nfe)
