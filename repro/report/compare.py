@@ -158,14 +158,14 @@ def _otherwise(status: object) -> Judged:
     return (math.nan, "ok now", "better") if status == "ok" else (math.nan, "differs", "worse")
 
 
-def _change(old: Figure, new: Figure, a: float, b: float, limits: Limits) -> tuple[float, bool]:
+def _change(old: Figure, new: Figure, a: float | int, b: float | int, limits: Limits) -> tuple[float, bool]:
     if old.kind in ("time", "error"):
         factor = limits.time_factor if old.kind == "time" else limits.error_factor
         ratio = b / a if a else math.inf
         return ratio, (ratio > factor or ratio < 1 / factor) and not (old.kind == "time" and _overlap(old, new))
     relative = (b - a) / abs(a) if a and math.isfinite(a) else math.copysign(math.inf, b - a)
     if old.kind == "count":
-        return b - a, abs(relative) > limits.count_tolerance
+        return float(b - a), abs(relative) > limits.count_tolerance
     return relative, abs(relative) > limits.metric_tolerance
 
 

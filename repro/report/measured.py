@@ -73,8 +73,7 @@ def load_pair(a: Path, b: Path) -> tuple[Measured, Measured]:
     """Read two files or folders that hold the same kind of thing.
 
     Raises:
-        CompareError: If one is missing, damaged, of another schema or holds neither benchmarks nor runs, or if not
-            exactly one of these kinds is in both.
+        CompareError: If one is missing, damaged or of another schema, or if not exactly one kind is in both.
         OSError: If a file can't be read.
     """
     first, second = _find(a), _find(b)
@@ -85,8 +84,7 @@ def load_pair(a: Path, b: Path) -> tuple[Measured, Measured]:
     return _read(a, shared[0], first), _read(b, shared[0], second)
 
 
-Found = dict[str, dict[Path, dict[str, Any]]]
-"""By noun: the content of each benchmark file, or of each run folder's run.json."""
+Found = dict[str, dict[Path, dict[str, Any]]]  # by noun: content of each benchmark file, or of each run's run.json
 
 
 def _find(path: Path) -> Found:
@@ -98,8 +96,8 @@ def _find(path: Path) -> Found:
             raise CompareError(f'{path} is no benchmark file: it has no list "benchmarks"')
         return {"benchmark": {path: content}}
     if (path / "run.json").exists():
-        return {"run": {path: _json(path / "run.json")}}
-    runs = {file.parent: _json(file) for file in _below(path) if file.name == "run.json"}
+        return {"run": {path: _record(path / "run.json")}}
+    runs = {file.parent: _record(file) for file in _below(path) if file.name == "run.json"}
     others = [file for file in _below(path) if runs.keys().isdisjoint(file.parents)]
     benchmarks = {file: content for file in others if _has_benchmarks(content := _json(file))}
     if not (benchmarks or runs):
@@ -109,9 +107,8 @@ def _find(path: Path) -> Found:
 
 def _below(folder: Path) -> Iterator[Path]:
     """The JSON files below a folder, but not in what a killed run left half-moved (dotted)."""
-    hidden = re.compile(r"(^|/)\.")
     for path in sorted(folder.rglob("*.json")):
-        if not hidden.search(path.relative_to(folder).as_posix()):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
 
 
@@ -120,6 +117,14 @@ def _json(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CompareError(f"{path} is no readable JSON: {error}") from None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    content = _json(path)
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise CompareError(f"{path} has schema {schema}; this version reads {SCHEMA}")
+    return content
 
 
 def _has_benchmarks(content: object) -> bool:
@@ -131,8 +136,6 @@ def _read(root: Path, noun: str, found: Found) -> Measured:
     for path, content in found[noun].items():
         try:
             entries += [_run(path, content)] if noun == "run" else _benchmarks(path, root, content)
-        except CompareError:  # it says already what is wrong
-            raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # as a file made by hand gives
             raise CompareError(f"{path} is not as a {noun} is written: {error!r}") from None
     return Measured(noun, noun == "run" and root in found[noun], entries)
@@ -164,9 +167,7 @@ def _benchmark_figures(extra: Mapping[str, Any], stats: Mapping[str, Any]) -> di
     if "status" in extra:
         figures["status"] = Figure("status", str(extra["status"]))
     if extra.get("status", "ok") == "ok":  # else the seconds are those until it was known not to work
-        median, half = float(stats["median"]), float(stats.get("iqr", 0.0)) / 2
-        low, high = (float(stats.get(key, end)) for key, end in (("q1", median - half), ("q3", median + half)))
-        figures["median time"] = Figure("time", median, "s", low, high)
+        figures["median time"] = Figure("time", float(stats["median"]), "s", float(stats["q1"]), float(stats["q3"]))
     for name, value in extra.items():
         if COUNT.fullmatch(name):
             figures[name] = Figure("count", value if isinstance(value, (int, float)) else str(value))
@@ -179,8 +180,6 @@ def _benchmark_figures(extra: Mapping[str, Any], stats: Mapping[str, Any]) -> di
 
 
 def _run(folder: Path, info: dict[str, Any]) -> Entry:
-    if info.get("schema") != SCHEMA:
-        raise CompareError(f"{folder / 'run.json'} has schema {info.get('schema')}; this version reads {SCHEMA}")
     name = f"{info['experiment']} {info['cell']} {info['tier']} seed {info['seed']}"
     digest = str(info["digest"])
     machine = {key: info.get(key) for key in ("machine", "cpu", "gpu", "threads")}
