@@ -1,4 +1,4 @@
-"""The door: `python -m repro list | run | report | evaluate | data | doctor`."""
+"""The door: `python -m repro list | run | report | compare | evaluate | data | doctor`."""
 
 import argparse
 import fnmatch
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from repro import commands
+from repro import commands, compare_command
 from repro.commands import EXIT_FAILED, Failure, pick_device
 
 EXIT_USAGE, EXIT_PAUSED, EXIT_INTERRUPTED = 2, 75, 130
@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done; 1 something failed, a recorded divergence included (one line says what); 2 wrong usage; 75 paused by
-        --max-minutes and resumable; 130 interrupted and resumable.
+        0 done; 1 something failed, a recorded divergence included (one line says what), or `compare` found something
+        worse; 2 wrong usage; 75 paused by --max-minutes and resumable; 130 interrupted and resumable.
     """
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--local", action="store_true", help="also show this machine's own runs (in results/local/)")
     report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
     report.set_defaults(function=commands.report)
+    compare_command.register(verbs)
     evaluate = verbs.add_parser("evaluate", help="recompute a run's final numbers from its weights")
     evaluate.add_argument("run", type=Path, help="a run's folder, with model.safetensors in it")
     evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

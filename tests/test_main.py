@@ -193,11 +193,12 @@ def test_wrong_usage_is_2(call, words):
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (["--help"], ["list", "run", "report", "evaluate", "data", "doctor"]),
+        (["--help"], ["list", "run", "report", "compare", "evaluate", "data", "doctor"]),
         (["run", "--help"], ["--tier", "--publish", "--max-minutes"]),
         (["run", "neural_ode/table1_mnist", "mlp", "--help"], ["--tier", "--solver.rtol", "--epochs"]),
         (["run", "neural_ode/table1_mnist", "-h"], ["--tier", "--solver.rtol", "--epochs"]),
         (["evaluate", "--help"], ["--device"]),
+        (["compare", "--help"], ["--time-factor", "--any", "--csv"]),
     ],
 )
 def test_help(call, words, shown):
