@@ -39,14 +39,10 @@ def fresh(call: Callable[[], Result], *, threads: int | None = None, timeout: fl
     Returns:
         What the call gave; else {"status": …}: "out of memory" also where the system killed the process.
     """
-    global _nursery
-    if _nursery is None or not _nursery.alive:
-        _nursery = _Nursery()
-        atexit.register(_nursery.close)
     with tempfile.TemporaryDirectory() as folder:
         payload, output, errors = (Path(folder) / name for name in ("payload", "result", "errors"))
         payload.write_bytes(cloudpickle.dumps((call, threads)))
-        code = _nursery.run(Path(folder), timeout)
+        code = NURSERY.run(Path(folder), timeout)
         if output.exists():
             return cloudpickle.loads(output.read_bytes())
         return {"status": _how_it_ended(code, errors.read_bytes() if errors.exists() else b"", timeout)}
@@ -59,45 +55,33 @@ class _Nursery:
     """
 
     def __init__(self) -> None:
-        path = os.pathsep.join(str(Path(entry or ".").resolve()) for entry in sys.path)  # the same modules as here
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "repro.measuring.worker"],
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can take a call."""
-        return self._process.poll() is None
+        self._process: subprocess.Popen[str] | None = None
 
     def run(self, folder: Path, timeout: float) -> int | None:
         """Let a child work on a folder; return its exit code, negative for a signal, or None after the timeout."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{folder}\n")
-        self._process.stdin.flush()
-        child = int(self._line(None) or 0)
-        code = self._line(timeout)
-        if code is None:
+        if self._process is None or self._process.poll() is not None:
+            self._process = self._started()
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None
+        assert answers is not None
+        print(folder, file=requests, flush=True)
+        child = int(answers.readline())
+        ready, _, _ = select.select([answers], [], [], timeout)
+        if not ready:
             os.kill(child, signal.SIGKILL)
-            self._line(None)
-        return None if code is None else int(code or 1)
+        code = int(answers.readline())
+        return code if ready else None
 
-    def _line(self, timeout: float | None) -> str | None:
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
-        return self._process.stdout.readline().strip() if ready else None
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
+    def _started(self) -> subprocess.Popen[str]:
+        path = os.pathsep.join(str(Path(entry or ".").resolve()) for entry in sys.path)  # the same modules as here
+        command, environment = [sys.executable, "-m", "repro.measuring.worker"], {**os.environ, "PYTHONPATH": path}
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        atexit.register(process.kill)
+        return process
 
 
-_nursery: _Nursery | None = None
+NURSERY = _Nursery()
 
 
 def _how_it_ended(code: int | None, errors: bytes, timeout: float) -> str:

@@ -19,9 +19,7 @@ from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
 from repro.report.comparison import comparison, one_tier
-from repro.report.peers import draw_peers, load_peers, peers
-from repro.report.scaling import draw_scaling, load_scaling, scaling
-from repro.report.speed import speeds
+from repro.report.subjects import Measured, Subject, measured
 from repro.results import load
 
 PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
@@ -73,24 +71,15 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     table = comparison(load_published(results / "published.csv"), rows, None)
     claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)))
     tables = _laid_out(rows, PUBLISHED_TIERS, "")
-    beside = load_peers(results / "benchmarks")
-    sizes = load_scaling(results / "benchmarks")
-    measured = [
-        *_measured("benchmarks/peers", "peers", draw_peers, beside),
-        *_measured("benchmarks/scaling", "scaling", draw_scaling, sizes),
-    ]
-    pictures = [*_pictures(rows, PUBLISHED_TIERS), *measured]
+    found = list(measured(results / "benchmarks"))
+    pictures = [*_pictures(rows, PUBLISHED_TIERS), *_measured_pictures(found)]
     yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
-    timed = speeds(results / "benchmarks")
-    yield from _page(results / "tables", "speed", "Speed beside another way to do the same work", timed)
-    if beside:
-        yield from _page(results / "tables", "peers", "The same training steps in several libraries", peers(beside))
-    if not sizes.empty:
-        yield from _page(results / "tables", "scaling", "What a CNF's training step costs by its sizes", scaling(sizes))
+    yield from _measured_pages(results / "tables", found)
     readme = results.parent / "README.md"
     if readme.exists():
+        timed = {subject.name: subject.table(entries) for subject, entries in found}
         yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures, timed).encode()
 
 
@@ -108,16 +97,21 @@ def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Pic
                 yield pages.Picture(name, _words(animate), {f"{file}.gif": gif_bytes(animation)})
 
 
-def _measured(name: str, file: str, draw: Callable[[Any], Figure | None], times: object) -> Iterator[pages.Picture]:
-    """A benchmark's figure, if there are times; the README asks for it by `figures:` and the name."""
-    if (figure := draw(times)) is not None:
-        yield pages.Picture(name, _words(draw), _formats(file, figure))
+def _measured_pictures(found: Sequence[tuple[Subject, Measured]]) -> Iterator[pages.Picture]:
+    """The benchmarks' figures; the README asks for one by `figures:benchmarks/` and its subject's name."""
+    for subject, entries in found:
+        if subject.draw is not None and (figure := subject.draw(entries)) is not None:
+            finding = subject.finding(entries) if subject.finding else ""
+            files = _formats(subject.name, figure)
+            yield pages.Picture(f"benchmarks/{subject.name}", _words(subject.draw), files, finding)
 
 
-def _page(folder: Path, file: str, title: str, table: pd.DataFrame) -> Iterator[tuple[Path, bytes]]:
-    """A benchmark's table, for people and for programs."""
-    yield folder / f"{file}.md", pages.markdown(title, table).encode()
-    yield folder / f"{file}.csv", table.to_csv(index=False, lineterminator="\n").encode()
+def _measured_pages(folder: Path, found: Sequence[tuple[Subject, Measured]]) -> Iterator[tuple[Path, bytes]]:
+    """The benchmarks' tables, for people and for programs."""
+    for subject, entries in found:
+        table, finding = subject.table(entries), subject.finding(entries) if subject.finding else ""
+        yield folder / f"{subject.name}.md", pages.markdown(subject.title, table, finding).encode()
+        yield folder / f"{subject.name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _formats(file: str, figure: Figure) -> dict[str, bytes]:
@@ -134,7 +128,10 @@ def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     table = comparison(load_published(results / "published.csv"), rows, own)
     claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)))
     tables = _laid_out(own, TIERS, " (this machine)")
-    yield from _files(results / "local", list(_pictures(own, TIERS)), table, claims, tables)
+    found = list(measured(results / "local" / "benchmarks"))
+    pictures = [*_pictures(own, TIERS), *_measured_pictures(found)]
+    yield from _files(results / "local", pictures, table, claims, tables)
+    yield from _measured_pages(results / "local" / "tables", found)
 
 
 def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Tables:

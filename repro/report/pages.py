@@ -17,16 +17,18 @@ class Picture:
         experiment: the experiment's name.
         words: alternative text.
         files: contents by name in results/figures/; the README shows the first.
+        finding: what it shows, in a sentence that stands above it.
     """
 
     experiment: str
     words: str
     files: Mapping[str, bytes]
+    finding: str = ""
 
 
-def markdown(title: str, table: pd.DataFrame) -> str:
-    """A page with one table."""
-    return f"# {title}\n\n<!-- {NOTE} -->\n\n{_table(table)}\n"
+def markdown(title: str, table: pd.DataFrame, finding: str = "") -> str:
+    """A page with one table, below a sentence that says what it shows."""
+    return "\n\n".join(part for part in (f"# {title}", f"<!-- {NOTE} -->", finding, _table(table)) if part) + "\n"
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -40,7 +42,7 @@ def readme(
     comparison: pd.DataFrame,
     rows: pd.DataFrame,
     pictures: Sequence[Picture],
-    timed: pd.DataFrame,
+    measured: Mapping[str, pd.DataFrame],
 ) -> str:
     """Replace what stands between the markers `<!-- generated:NAME -->` and `<!-- end:NAME -->`.
 
@@ -52,7 +54,7 @@ def readme(
         rows: published runs.
         pictures: in their order, for the blocks `figures:PREFIX`, each with those of the experiments whose name begins
             with the prefix.
-        timed: speeds beside torchdiffeq, for the block `speed`.
+        measured: the benchmarks' tables by their subjects, for the blocks of these names.
     """
     blocks: dict[str, str] = {}
     for name, (title, table) in tables.items():  # one after another, the highest tier first
@@ -61,7 +63,7 @@ def readme(
         blocks[block] = f"{blocks[block]}\n\n{shown}" if block in blocks else shown
     blocks["claims"] = _table(claims.drop(columns=["id"]))
     blocks["coverage"] = _coverage(comparison, rows)
-    blocks["speed"] = _table(timed)
+    blocks |= {name: _table(table) for name, table in measured.items()}
 
     def filled(match: re.Match[str]) -> str:
         kind, _, prefix = match[2].partition(":")
@@ -72,11 +74,11 @@ def readme(
 
 
 def _shown(pictures: Sequence[Picture], prefix: str) -> str:
-    return "\n\n".join(
-        f"![{picture.words}](results/figures/{next(iter(picture.files))})"
-        for picture in pictures
-        if picture.experiment.startswith(prefix)
-    )
+    chosen = [picture for picture in pictures if picture.experiment.startswith(prefix)]
+    shown = [
+        (picture.finding, f"![{picture.words}](results/figures/{next(iter(picture.files))})") for picture in chosen
+    ]
+    return "\n\n".join(part for parts in shown for part in parts if part)
 
 
 def _transposed(table: pd.DataFrame) -> pd.DataFrame:

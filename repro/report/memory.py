@@ -1,0 +1,190 @@
+"""Peak memory of a training step: slopes against what it may depend on, where methods cross, and a picture."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from repro import plotting
+from repro.measuring.fits import slope
+from repro.report.benchmarks import entries
+
+MIB = 2**20
+COLUMNS = (
+    "machine",
+    "step of",
+    "against",
+    "way",
+    "peak",
+    "peak per unit, 95 % interval",
+    "kept by autograd",
+    "kept per unit",
+    "meter",
+    "failed",
+)
+WAYS = ("ResNet", "backprop", "backprop, compiled", "checkpoint", "checkpoint, compiled", "adjoint", "adjoint_seminorm")
+"""In the order of tables and colours."""
+UNITS = {"solver steps": "solver step or block", "output times": "output time", "batch": "row", "width": "unit"}
+
+
+def load_memory(folder: Path) -> pd.DataFrame:
+    """Read results/benchmarks/: machine, workload, axis, value, way, status, peak_mib, saved_mib, nfe, meter."""
+    return pd.DataFrame([_cell(machine, benchmark["extra_info"]) for machine, benchmark in entries(folder, "memory")])
+
+
+def _cell(machine: str, known: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "machine": machine,
+        "axis": known["memory"],
+        **{key: known[key] for key in ("workload", "value", "way", "status")},
+        "peak_mib": known.get("peak_bytes", np.nan) / MIB,
+        "saved_mib": known.get("saved_bytes", np.nan) / MIB,
+        "meter": known.get("meter", ""),
+    }
+
+
+def memory(cells: pd.DataFrame) -> pd.DataFrame:
+    """One line for each way along each axis.
+
+    Peaks are those of one step in a fresh process over what was there before it. Slopes are least squares; for the
+    width, on which memory does not depend linearly, there is none.
+    """
+    return pd.DataFrame([_line(*series) for series in _series(cells)], columns=pd.Index(COLUMNS))
+
+
+Key = tuple[str, str, str, str]
+
+
+def _series(cells: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
+    ordered = cells.assign(order=[WAYS.index(way) for way in cells["way"]]).sort_values("order", kind="stable")
+    for key, chosen in ordered.groupby(["machine", "workload", "axis", "way"], sort=False):
+        machine, workload, axis, way = map(str, key)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+        yield (machine, workload, axis, way), chosen
+
+
+def _line(key: Key, chosen: pd.DataFrame) -> dict[str, str]:
+    machine, workload, axis, way = key
+    done = chosen[chosen["status"] == "ok"]
+    failed = chosen[chosen["status"] != "ok"]
+    values = (
+        machine,
+        workload,
+        axis,
+        way,
+        _ends(done, "peak_mib"),
+        _per_unit(done, axis, "peak_mib"),
+        _ends(done, "saved_mib"),
+        _per_unit(done, axis, "saved_mib"),
+        str(done["meter"].iloc[0]) if len(done) else "",
+        "; ".join(f"{row['value']}: {row['status']}" for _, row in failed.iterrows()),
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _ends(done: pd.DataFrame, column: str) -> str:
+    if done.empty:
+        return "-"
+    if isinstance(done["value"].iloc[0], str):
+        return ", ".join(f"{row['value']} {row[column]:.3g}" for _, row in done.iterrows()) + " MiB"
+    first, last = done.iloc[0], done.iloc[-1]
+    return f"{first[column]:.3g} MiB at {first['value']} to {last[column]:.3g} MiB at {last['value']}"
+
+
+def _per_unit(done: pd.DataFrame, axis: str, column: str) -> str:
+    if axis in ("solver", "width") or len(done) < 3:
+        return ""
+    fit = slope(done["value"].tolist(), (1024 * done[column]).tolist())
+    return f"{fit.value:.4g} [{fit.low:.4g}, {fit.high:.4g}] KiB per {UNITS[axis]}"
+
+
+def crossover(cells: pd.DataFrame) -> float | None:
+    """The width from which on a step by the adjoint needs more than one by backprop; None where they do not cross.
+
+    Between two measured widths memory is taken as a power of the width.
+    """
+    chosen = cells[(cells["axis"] == "width") & (cells["status"] == "ok")]
+    table = chosen.pivot_table(index="value", columns="way", values="peak_mib", aggfunc="first").sort_index()
+    if not {"adjoint", "backprop"} <= set(table.columns):
+        return None
+    ratio = np.log((table["adjoint"] / table["backprop"]).to_numpy(dtype=float))
+    widths = np.log(table.index.to_numpy(dtype=float))
+    for i in range(len(ratio) - 1):
+        if ratio[i] <= 0 < ratio[i + 1]:
+            return float(np.exp(widths[i] - ratio[i] * (widths[i + 1] - widths[i]) / (ratio[i + 1] - ratio[i])))
+    return None
+
+
+def finding(cells: pd.DataFrame) -> str:
+    """What the picture shows, in a sentence, from the first machine's figures."""
+    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    parts = []
+    for workload in dict.fromkeys(cells.loc[cells["axis"] == "solver steps", "workload"]):
+        slopes = {way: _slope(cells, workload, way) for way in ("backprop", "adjoint")}
+        if None not in slopes.values():
+            parts.append(
+                f"a solver step adds {slopes['backprop']:.3g} MiB to the peak of {workload} by backprop and "
+                f"{slopes['adjoint']:.2g} MiB by the adjoint"
+            )
+    if (width := crossover(cells)) is not None:
+        parts.append(
+            f"on a small state (64 rows of 16, four solver steps) the adjoint's copies of the parameters make it the "
+            f"dearer way from about {width:.0f} hidden units on"
+        )
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _slope(cells: pd.DataFrame, workload: str, way: str) -> float | None:
+    chosen = cells[(cells["workload"] == workload) & (cells["axis"] == "solver steps") & (cells["way"] == way)]
+    done = chosen[chosen["status"] == "ok"]
+    return slope(done["value"].tolist(), done["peak_mib"].tolist()).value if len(done) >= 3 else None
+
+
+PANELS = (("ODE-Net", "solver steps"), ("CNF", "solver steps"), ("field", "output times"))
+MORE = (("CNF", "batch"), ("field", "width"), ("CNF", "solver"))
+
+
+def draw_memory(cells: pd.DataFrame) -> Figure | None:
+    """Peak memory of a training step against steps, output times, batch, width and solver, by gradient method."""
+    if cells.empty:
+        return None
+    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    panels = [pair for pair in (*PANELS, *MORE) if len(_chosen(cells, *pair))]
+    rows = -(-len(panels) // 3)
+    figure, axes = plotting.new_figure(rows, min(3, len(panels)))
+    plotting.panel_titles(axes, [f"{workload}: {axis}" for workload, axis in panels])
+    for axis, (workload, name) in zip(axes, panels, strict=False):
+        _panel(axis, name, _chosen(cells, workload, name))
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    shown = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    named = [way for way in WAYS if way in shown]
+    figure.legend([shown[way] for way in named], named, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _chosen(cells: pd.DataFrame, workload: str, axis: str) -> pd.DataFrame:
+    return cells[(cells["workload"] == workload) & (cells["axis"] == axis)]
+
+
+def _panel(axis: Axes, name: str, chosen: pd.DataFrame) -> None:
+    categories = list(dict.fromkeys(chosen["value"])) if name == "solver" else None
+    for index, way in enumerate(WAYS):
+        of_way = chosen[chosen["way"] == way]
+        places = [categories.index(value) for value in of_way["value"]] if categories else of_way["value"].tolist()
+        style = {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 4}
+        if len(of_way):
+            axis.plot(places, of_way["peak_mib"], linewidth=0 if categories else 1.2, label=way, **style)
+    axis.set(yscale="log", ylabel="peak, MiB", xlabel={"solver steps": "solver steps (RK4) or blocks"}.get(name, name))
+    if categories:
+        axis.set_xticks(range(len(categories)), categories, rotation=30, ha="right")
+    else:
+        values = sorted(set(chosen["value"]))
+        axis.set_xscale("log")
+        axis.set_xticks(values, [f"{value:g}" for value in values])
+        axis.set_xticks([], minor=True)
+    plotting.plain_log_ticks(axis, "y")

@@ -1,0 +1,76 @@
+"""What the benchmarks measured, subject by subject: a table, a picture, a finding in a sentence, claims."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from repro.experiment import Judgement
+from repro.report import memory, peers, scaling, speed
+
+Measured = Any
+"""What a subject's `load` gives: a table, or a list of entries; empty where nothing was measured."""
+
+
+@dataclass(frozen=True)
+class MeasuredClaim:
+    """A sentence of a paper that a benchmark judges, with what it says of it."""
+
+    id: str
+    statement: str
+    source: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A subject of the benchmarks.
+
+    Attributes:
+        name: Of its table, its figure, and its blocks in the README.
+        title: Of its table.
+        load: Reads a folder of pytest-benchmark's files.
+        table: Everything that was measured, for people.
+        draw: The picture; None where a table says it all.
+        finding: One sentence that says what the picture shows, made from the figures.
+        claims: Those of the papers' claims that it judges.
+    """
+
+    name: str
+    title: str
+    load: Callable[[Path], Measured]
+    table: Callable[[Measured], pd.DataFrame]
+    draw: Callable[[Measured], Figure | None] | None = None
+    finding: Callable[[Measured], str] | None = None
+    claims: Callable[[Measured], Sequence[MeasuredClaim]] | None = None
+
+
+SUBJECTS = (
+    Subject("speed", "Speed beside another way to do the same work", speed.speeds, lambda table: table),
+    Subject("peers", "The same training steps in several libraries", peers.load_peers, peers.peers, peers.draw_peers),
+    Subject(
+        "scaling",
+        "What a CNF's training step costs by its sizes",
+        scaling.load_scaling,
+        scaling.scaling,
+        scaling.draw_scaling,
+    ),
+    Subject(
+        "memory",
+        "Peak memory of a training step",
+        memory.load_memory,
+        memory.memory,
+        memory.draw_memory,
+        memory.finding,
+    ),
+)
+
+
+def measured(folder: Path) -> Iterator[tuple[Subject, Measured]]:
+    """Read results/benchmarks/: every subject of which something was measured."""
+    for subject in SUBJECTS:
+        if len(found := subject.load(folder)):
+            yield subject, found
