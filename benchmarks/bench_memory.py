@@ -45,7 +45,7 @@ def _cells():
         for times in TIMES:
             yield "field", "output times", times, gradient, partial(tasks.trajectory, many, gradient, times=times)
         for width in WIDTHS:
-            make = partial(tasks.trajectory, four, gradient, dim=16, width=width, batch=64)
+            make = partial(tasks.trajectory, four, gradient, dim=16, width=width, batch=16)
             yield "field", "width", width, gradient, make
         for batch in BATCHES:
             yield "CNF", "batch", batch, gradient, partial(tasks.flow, four, gradient, batch=batch)

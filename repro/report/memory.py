@@ -131,7 +131,7 @@ def finding(cells: pd.DataFrame) -> str:
             )
     if (width := crossover(cells)) is not None:
         parts.append(
-            f"on a small state (64 rows of 16, four solver steps) the adjoint's copies of the parameters make it the "
+            f"on a small state (16 rows of 16, four solver steps) the adjoint's copies of the parameters make it the "
             f"dearer way from about {width:.0f} hidden units on"
         )
     text = "; ".join(parts)
@@ -177,8 +177,9 @@ def _panel(axis: Axes, name: str, chosen: pd.DataFrame) -> None:
         of_way = chosen[chosen["way"] == way]
         places = [categories.index(value) for value in of_way["value"]] if categories else of_way["value"].tolist()
         style = {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 4}
+        line = "none" if categories else "--" if way == "adjoint_seminorm" else "-"  # often upon that of the adjoint
         if len(of_way):
-            axis.plot(places, of_way["peak_mib"], linewidth=0 if categories else 1.2, label=way, **style)
+            axis.plot(places, of_way["peak_mib"], linestyle=line, label=way, **style)
     axis.set(yscale="log", ylabel="peak, MiB", xlabel={"solver steps": "solver steps (RK4) or blocks"}.get(name, name))
     if categories:
         axis.set_xticks(range(len(categories)), categories, rotation=30, ha="right")
