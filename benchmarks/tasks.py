@@ -4,9 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import repro
 from benchmarks.settings import DEVICE
+from repro.data import DENSITIES, mnist
 from repro.flows import CNF
-from repro.measuring.step import Step, flow_step, solve_step
+from repro.measuring.step import Step, flow_step, mean_energy, solve_step
 from repro.nets.fields import ConcatSquashField
 from repro.nets.odenet import ConvField, OdeBlock, ode_block_of, residual_net
 from repro.ode import Solver
@@ -74,5 +76,49 @@ def fixed(steps, engine="torchdiffeq"):
     return Solver("rk4", step_size=1 / steps, engine=engine)
 
 
-TASKS = {"ODE-Net": classifier, "CNF": flow, "field": trajectory}
-"""By the names that stand in tables."""
+def trained_classifier(solver, gradient, *, batch=32, dtype=torch.float32):
+    """A step of the published ODE-Net on the first test images of MNIST."""
+    net = repro.load("neural_ode/table1_mnist", "odenet").to(DEVICE, dtype)
+    block = ode_block_of(net)
+    block.solver, block.gradient = solver, gradient
+    test = mnist.load().test
+    images = test.images[:batch].to(DEVICE, dtype).unsqueeze(1) / 255
+    return network_step(net, images, test.labels[:batch].to(DEVICE))
+
+
+def trained_flow(solver, gradient, *, cell="8gaussians", batch=512, dtype=torch.float32):
+    """A step of a published toy flow, with its exact trace, on fresh data of its set."""
+    made = repro.load("ffjord/fig2_toy2d", cell).to(DEVICE, dtype)
+    made.solver, made.gradient = solver, gradient
+    return flow_step(made, DENSITIES[cell].sample(batch, stream()).to(DEVICE, dtype))
+
+
+class Linear(nn.Module):
+    """f(t, y) = A y, whose solution and gradients are known."""
+
+    def __init__(self, dim=8):
+        super().__init__()
+        matrix = torch.randn(dim, dim, generator=stream(1), dtype=torch.float64)
+        self.matrix = nn.Parameter(2.0 * (matrix - matrix.T) / dim**0.5 - 0.3 * torch.eye(dim))
+
+    def forward(self, t, y):
+        """dy/dt."""
+        return y @ self.matrix.T
+
+
+def linear(solver, gradient, *, batch=16, dtype=torch.float64):
+    """A step of a linear system, for y0 and the matrix."""
+    field = Linear().to(DEVICE, dtype)
+    y0 = torch.randn(batch, len(field.matrix), generator=stream(), dtype=torch.float64).to(DEVICE, dtype)
+    return solve_step(field, y0, torch.tensor([0.0, 1.0], device=DEVICE, dtype=dtype), solver, gradient)
+
+
+def linear_closed_form():
+    """The same step without a solver, by the matrix exponential."""
+    step = linear(Solver(), "backprop")
+    start, matrix = step.leaves
+
+    def loss():
+        return mean_energy((start @ torch.linalg.matrix_exp(matrix).T)[None])
+
+    return Step(loss, step.leaves)

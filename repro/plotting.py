@@ -59,11 +59,19 @@ def _set_theme() -> None:
     sns.set_theme(style="ticks", context="paper", font="DejaVu Sans", palette=PALETTE, rc=RC)
 
 
+FEW_DECADES = 2000
+"""Ratio of an axis's ends up to which ticks between the powers of ten have room."""
+
+
 def plain_log_ticks(axis: Axes, *which: str) -> None:
-    """Label a logarithmic axis (`x`, `y`) with plain numbers at 1, 2 and 5 times powers of ten."""
+    """Label a logarithmic axis (`x`, `y`) with plain numbers at 1, 2 and 5 times powers of ten.
+
+    To be called when everything is drawn: an axis of many decades has room for the powers alone.
+    """
     for name in which:
         side = axis.xaxis if name == "x" else axis.yaxis
-        side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = sorted(side.get_view_interval())
+        side.set_major_locator(LogLocator(subs=(1.0,) if high > FEW_DECADES * low > 0 else (1.0, 2.0, 5.0)))
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         side.set_minor_formatter(NullFormatter())
 

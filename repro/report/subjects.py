@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro.experiment import Judgement
-from repro.report import memory, peers, scaling, speed
+from repro.report import gradients, memory, peers, scaling, speed
 
 Measured = Any
 """What a subject's `load` gives: a table, or a list of entries; empty where nothing was measured."""
@@ -65,6 +65,14 @@ SUBJECTS = (
         memory.memory,
         memory.draw_memory,
         memory.finding,
+    ),
+    Subject(
+        "gradients",
+        "How exact gradients are, and what that costs",
+        gradients.load_gradients,
+        gradients.gradients,
+        gradients.draw_gradients,
+        gradients.finding,
     ),
 )
 

@@ -168,9 +168,15 @@ def final_rows(config: Config, model: nn.Sequential, images: Images) -> Iterator
 
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
     """Test error again, from a run's weights."""
-    model = build(config).to(context.device)
-    model.load_state_dict(dict(tensors))
+    model = restore(config, tensors).to(context.device)
     return list(final_rows(config, model, images_of(config, context)))
+
+
+def restore(config: Config, tensors: Mapping[str, Tensor]) -> nn.Sequential:
+    """The network that is judged, from a run's weights."""
+    model = build(config)
+    model.load_state_dict(dict(tensors))
+    return model
 
 
 def _cells() -> dict[str, Config]:
@@ -204,6 +210,7 @@ EXPERIMENT = Experiment(
     main_cells=("mlp", "resnet", "rknet", "odenet", "one_block", "no_block"),
     measure=measure,
     evaluate=evaluate,
+    restore=restore,
     draw={"table1_errors": draw_errors},
     tables={"table1_mnist": table1},
     judges={"test_error": judge_error},

@@ -1,0 +1,181 @@
+"""How exact gradients are, and what that costs in time, evaluations and memory: a table and Pareto plots."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from repro import plotting
+from repro.report.benchmarks import entries
+
+MIB = 2**20
+COLUMNS = (
+    "machine",
+    "step of",
+    "way",
+    "tolerance",
+    "gradient error",
+    "NFE forward / backward",
+    "time",
+    "kept by autograd",
+    "peak",
+    "status",
+)
+WAYS = (
+    "backprop",
+    "checkpoint",
+    "adjoint",
+    "adjoint_seminorm",
+    "backprop, compiled",
+    "checkpoint, compiled",
+    "adjoint, compiled",
+)
+"""In the order of legends; a compiled way has the colour of its method."""
+ASKED = 1e-2
+"""Relative error of the gradient at which the finding compares the ways."""
+
+
+def load_gradients(folder: Path) -> pd.DataFrame:
+    """Read results/benchmarks/: machine, workload, way, tolerance, status, error, counts, ms, MiB, reference."""
+    return pd.DataFrame([_cell(machine, benchmark) for machine, benchmark in entries(folder, "gradients")])
+
+
+def _cell(machine: str, benchmark: dict[str, Any]) -> dict[str, Any]:
+    known, stats = benchmark["extra_info"], benchmark["stats"]
+    return {
+        "machine": machine,
+        "workload": known["gradients"],
+        **{key: known[key] for key in ("way", "tolerance", "status")},
+        "reference": known.get("reference", ""),
+        "error": known.get("gradient_error", np.nan),
+        "nfe_forward": known.get("nfe_forward"),
+        "nfe_backward": known.get("nfe_backward"),
+        "ms": 1e3 * stats["median"],
+        "iqr": 1e3 * stats["iqr"],
+        "saved_mib": known.get("saved_bytes", np.nan) / MIB,
+        "peak_mib": known.get("peak_bytes", np.nan) / MIB,
+    }
+
+
+def gradients(cells: pd.DataFrame) -> pd.DataFrame:
+    """One line for each way at each tolerance.
+
+    Errors are relative, ‖g − g_exact‖ / ‖g_exact‖ over everything that is differentiated for, against one reference a
+    workload. Times are medians with half the interquartile range of steps taken in turn; evaluations backward are n/a
+    where the backward pass makes none.
+    """
+    return pd.DataFrame([_line(cell) for _, cell in cells.iterrows()], columns=pd.Index(COLUMNS))
+
+
+def _line(cell: pd.Series) -> dict[str, str]:
+    if cell["status"] != "ok":
+        figures = ["-"] * 5
+    else:
+        backward = "n/a" if pd.isna(cell["nfe_backward"]) else f"{cell['nfe_backward']:.0f}"
+        figures = [
+            f"{cell['error']:.1e}",
+            f"{cell['nfe_forward']:.0f} / {backward}",
+            f"{cell['ms']:.3g} ± {cell['iqr'] / 2:.2g} ms",
+            f"{cell['saved_mib']:.3g} MiB",
+            "-" if pd.isna(cell["peak_mib"]) else f"{cell['peak_mib']:.3g} MiB",
+        ]
+    first = [cell["machine"], cell["workload"], cell["way"], f"{cell['tolerance']:g}"]
+    return dict(zip(COLUMNS, [*first, *figures, cell["status"]], strict=True))
+
+
+Series = tuple[str, pd.DataFrame]
+
+
+def _series(cells: pd.DataFrame, workload: str) -> Iterator[Series]:
+    """The ways of a workload that have errors, each from the loosest tolerance to the tightest."""
+    for way in WAYS:
+        chosen = cells[(cells["workload"] == workload) & (cells["way"] == way) & (cells["status"] == "ok")]
+        if len(chosen):
+            yield way, chosen.sort_values("tolerance", ascending=False)
+
+
+def cost_at(errors: Sequence[float], costs: Sequence[float], wanted: float) -> float | None:
+    """The cost of an error, between two measured points by powers; None where the error is not reached.
+
+    Args:
+        errors: Of the points, the loosest tolerance first.
+        costs: Theirs.
+        wanted: The error. Where the first point is already better, its cost is an upper bound and is given.
+    """
+    if errors[0] <= wanted:
+        return float(costs[0])
+    for i in range(len(errors) - 1):
+        if errors[i] > wanted >= errors[i + 1]:
+            share = np.log(errors[i] / wanted) / np.log(errors[i] / errors[i + 1])
+            return float(costs[i] * (costs[i + 1] / costs[i]) ** share)
+    return None
+
+
+def finding(cells: pd.DataFrame) -> str:
+    """What the picture shows, in a sentence: the cheapest ways to a gradient of a given error."""
+    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    parts = []
+    for workload in dict.fromkeys(cells["workload"]):
+        cheapest = {column: _cheapest(cells, workload, column) for column in ("ms", "memory")}
+        if cheapest["ms"] and cheapest["memory"]:
+            parts.append(
+                f"on the {workload} {_in_words(cheapest['ms'])} takes the least time ({cheapest['ms'][1]:.3g} ms) and "
+                f"{_in_words(cheapest['memory'])} the least memory ({cheapest['memory'][1]:.3g} MiB)"
+            )
+    return f"For a gradient with a relative error of {ASKED:g}: {'; '.join(parts)}." if parts else ""
+
+
+def _in_words(found: tuple[str, float]) -> str:
+    return found[0].replace("_", " ")
+
+
+def _cheapest(cells: pd.DataFrame, workload: str, column: str) -> tuple[str, float] | None:
+    """The way that reaches the error at the least cost, and that cost."""
+    found = []
+    for way, chosen in _series(cells, workload):
+        costs = memory_of(chosen) if column == "memory" else chosen[column]
+        if (cost := cost_at(chosen["error"].tolist(), costs.tolist(), ASKED)) is not None:
+            found.append((way, cost))
+    return min(found, key=lambda pair: pair[1]) if found else None
+
+
+def memory_of(chosen: pd.DataFrame) -> pd.Series:
+    """The peak, or what autograd keeps where no peak was measured, in MiB."""
+    return chosen["peak_mib"].fillna(chosen["saved_mib"])
+
+
+def draw_gradients(cells: pd.DataFrame) -> Figure | None:
+    """Error of the gradient against time and against memory of a training step, for each gradient method."""
+    if cells.empty:
+        return None
+    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    workloads = list(dict.fromkeys(cells["workload"]))
+    figure, axes = plotting.new_figure(len(workloads), 2, panel=(plotting.COLUMN_WIDTH, 2.4))
+    plotting.panel_titles(axes, [f"{workload}: {what}" for workload in workloads for what in ("time", "memory")])
+    peaks = cells["peak_mib"].notna().any()
+    for row, workload in enumerate(workloads):
+        left, right = axes[2 * row : 2 * row + 2]
+        for way, chosen in _series(cells, workload):
+            _curve(left, way, chosen["ms"], chosen["error"])
+            _curve(right, way, memory_of(chosen), chosen["error"])
+        left.set(xlabel="ms per training step", ylabel="relative error of the gradient")
+        right.set(xlabel=f"{'peak' if peaks else 'kept by autograd'}, MiB per training step")
+        for axis in (left, right):
+            axis.set(xscale="log", yscale="log")
+            plotting.plain_log_ticks(axis, "x")
+    shown = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend([*shown.values()], [*shown], loc="outside lower center", ncols=4)
+    return figure
+
+
+def _curve(axis: Axes, way: str, costs: pd.Series, errors: pd.Series) -> None:
+    """A way's points, one a tolerance; compiled ways are dashed and hollow."""
+    gradient, _, engine = way.partition(", ")
+    index = WAYS.index(gradient)
+    style: dict[str, Any] = {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 4}
+    hollow: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"} if engine else {}
+    axis.plot(costs, errors, label=way.replace("_", " "), linewidth=1.0, **style, **hollow)
