@@ -4,7 +4,7 @@ SHELL := bash
 TIER ?= smoke
 DEVICE ?= auto
 SEEDS ?= 0
-SUBSET ?= flows odenet scaling
+SUBSET ?=
 VENV := .venv
 # `make PYTHON=/path/to/python …` uses an environment of yours and installs nothing.
 ifeq ($(origin PYTHON), undefined)
@@ -16,12 +16,12 @@ export PYTHONPATH := $(CURDIR)
 RUN := $(PYTHON) -m repro run
 OPTIONS := --tier $(TIER) --device $(DEVICE) --seed $(SEEDS)
 
-.PHONY: help setup test check reproduce reproduce-odenet reproduce-planar-cnf reproduce-ffjord report bench clean
+.PHONY: help setup test check reproduce reproduce-odenet reproduce-planar-cnf reproduce-ffjord report bench bench-quick clean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: TIER=smoke|small|paper (now $(TIER))  DEVICE=auto|cpu|cuda (now $(DEVICE))  SEEDS=\"0 1 2\"  PYTHON=…  SUBSET=peers"
+	@echo "  variables: TIER=smoke|small|paper (now $(TIER))  DEVICE=auto|cpu|cuda (now $(DEVICE))  SEEDS=\"0 1 2\"  PYTHON=…  SUBSET=\"memory nfe …\""
 
 setup: $(READY) ## create .venv with the pinned versions (once)
 
@@ -59,19 +59,22 @@ $(VENV)/.peers: $(READY) pyproject.toml
 	$(VENV)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchvision
 	touch $@
 
-bench: $(READY) $(if $(filter peers,$(SUBSET)),$(PEERS)) ## time training steps against torchdiffeq; SUBSET=peers: in other libraries
-	@mkdir -p results/local
-	$(PYTHON) -m pytest $(SUBSET:%=benchmarks/bench_%.py) -o addopts="-q -p no:cacheprovider" -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=results/local/benchmarks$(if $(filter peers,$(SUBSET)),_peers).json
+bench: $(READY) $(if $(filter peers,$(SUBSET)),$(PEERS)) ## all benchmarks but the peers, into results/benchmarks: half an hour
+	$(PYTHON) -m benchmarks $(SUBSET) --device $(DEVICE)
+
+bench-quick: $(READY) ## a pass of 3 minutes over memory, NFE, gradients, solvers and traces, into results/local
+	$(PYTHON) -m benchmarks --quick --device $(DEVICE)
 
 test: $(READY) ## the default tests, 4 to 7 minutes on two cores
 	$(PYTHON) -m pytest --numprocesses auto --dist worksteal
 
-check: $(READY) ## lint, types, layers, generated files up to date, and the smoke tier of everything
+check: $(READY) ## lint, types, layers, generated files up to date, no regression, and the smoke tier of everything
 	$(PYTHON) -m ruff check repro tests benchmarks
 	$(PYTHON) -m ruff format --check repro tests benchmarks
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 	$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 	$(PYTHON) -m repro report --check
+	REPRO_BENCH_DEVICE=cpu $(PYTHON) -m benchmarks.gate
 	$(MAKE) reproduce TIER=smoke
 
 clean: ## delete this machine's own runs (results/local) and caches, not the published ones
