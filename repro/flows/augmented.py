@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
-from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES, jacobian_products, unit_vectors
+from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
+from repro.flows.products import jacobian_products, unit_vectors
 from repro.ode import rms
 from repro.ode.kernels import StepKernel
 from repro.types import VectorField
