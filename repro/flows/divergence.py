@@ -1,4 +1,4 @@
-"""Traces of a field's Jacobian: exact, in closed form, by Hutchinson's estimator, through a bottleneck.
+"""Traces of a field's Jacobian: exact, in closed form, by Hutchinson's estimator, through a bottleneck, by a sketch.
 
 Every estimator gives f(t, y) and the divergence at once, differentiable as often as the field. Noise is an argument: it
 is drawn once per solve, outside (FFJORD, Algorithm 1), so that the field stays a function of time and state.
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from repro.flows.low_variance import hutchpp, xtrace
 from repro.flows.products import (
     FieldAndTrace,
     Noise,
@@ -174,9 +175,11 @@ DIVERGENCES: dict[str, Divergence] = {
     "closed_form": closed_form,
     "hutchinson": hutchinson,
     "bottleneck": bottleneck,
+    "hutchpp": hutchpp,
+    "xtrace": xtrace,
 }
 
-NEEDS_NOISE = ("hutchinson", "bottleneck")
+NEEDS_NOISE = ("hutchinson", "bottleneck", "hutchpp", "xtrace")
 """Estimators; the others are exact."""
 
 
