@@ -104,7 +104,8 @@ def judged(flow: F, divergence: str | None = None, solver: Solver | None = None)
     if not isinstance(flow, CNF):
         return flow
     by, estimator = replace(solver or flow.solver, engine="torchdiffeq"), divergence or flow.divergence
-    return CNF(flow.field, flow.dim, flow.t1, estimator, by, flow.gradient, flow.base, noise=flow.noise)  # pyright: ignore[reportReturnType]
+    given = (flow.field, flow.dim, flow.t1, estimator, by, flow.gradient, flow.base)
+    return CNF(*given, noise=flow.noise, n_probes=flow.n_probes)  # pyright: ignore[reportReturnType]
 
 
 def log_prob(flow: Any, x: Tensor, generator: Generator | None = None) -> Float[Tensor, " batch"]:  # noqa: ANN401

@@ -196,5 +196,6 @@ def test_every_flow_is_judged_by_the_reference_engine():
     assert found.solver == replace(solver, engine="torchdiffeq")
     assert (found.field, found.t1, found.divergence, found.base) == (field, 0.4, "exact", base)
     assert judged(flow).divergence == "hutchinson"
+    assert judged(CNF(field, 2, 0.4, "hutchpp", n_probes=4)).n_probes == 4
     discrete = PlanarFlow(2, 2, direction="to_base")
     assert judged(discrete) is discrete

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
-from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES, jacobian_products, unit_vectors
+from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
+from repro.flows.low_variance import FEWEST_PROBES, check_probes
+from repro.flows.products import jacobian_products, unit_vectors
 from repro.ode import rms
 from repro.ode.kernels import StepKernel
 from repro.types import VectorField
@@ -61,7 +63,13 @@ class Augmented(nn.Module):
         return offer(state, unit_vectors(self.dim, state))
 
     def norm(self, error: Tensor) -> Tensor:
-        """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20)."""
+        """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20).
+
+        Backprop by torchdiffeq goes through the sizes of the steps too. By a field's true derivatives that is within
+        the tolerance; but where a sketch is held fixed, the rate's change along the path is not its derivative, and the
+        error falls with the size of the steps only. There the sizes are constants to autograd, as in other gradients.
+        """
+        error = error.detach() if self._divergence_name in FEWEST_PROBES else error
         y, gain = error[:, : self.dim], error[:, self.dim]
         return torch.maximum(rms(y), rms(gain))
 
@@ -114,7 +122,8 @@ def draw_noise(
         like: Gives dtype and device.
 
     Raises:
-        ValueError: Noise was given to an exact estimator, or it has another shape or dtype.
+        ValueError: Noise was given to an exact estimator, or it has another shape or dtype, or the estimator needs more
+            or fewer probes.
     """
     if divergence not in NEEDS_NOISE:
         if given is not None:
@@ -127,11 +136,12 @@ def draw_noise(
             f"noise must be {like.dtype} of shape [probe, {shape[1]}, {shape[2]}] with at least one probe; got "
             f"{given.dtype} {tuple(given.shape)}"
         )
+    check_probes("noise", divergence, len(given), shape[2])
     return given
 
 
-def check_estimator(divergence: str, noise: str, n_probes: int, penalties: Sequence[str]) -> None:
-    """Check the names and numbers that choose an estimator.
+def check_estimator(divergence: str, noise: str, n_probes: int, penalties: Sequence[str], dim: int) -> None:
+    """Check the names and numbers that choose an estimator for data of dimension `dim`.
 
     Raises:
         ValueError: One is not known; the message names the argument.
@@ -141,5 +151,6 @@ def check_estimator(divergence: str, noise: str, n_probes: int, penalties: Seque
     for name in penalties:
         check_name("penalties", name, PENALTIES)
     check_positive_counts(n_probes=n_probes)
+    check_probes("n_probes", divergence, n_probes, dim)
     if "jacobian" in penalties and divergence != "hutchinson":
         raise ValueError("penalties: 'jacobian' reuses the noise of divergence='hutchinson'")

@@ -32,7 +32,7 @@ class CNF(nn.Module):
         gradient: One of `repro.ode.GRADIENTS`.
         base: Distribution of z(t1), one log-density a row; None is N(0, I).
         noise: One of `NOISES`, for estimators that need noise.
-        n_probes: Probes of such an estimator.
+        n_probes: Probes of such an estimator; `hutchpp` needs 3 or more, `xtrace` from 2 to `dim`.
         penalties: Some of `repro.flows.PENALTIES`, integrated along; see `penalty`.
 
     Raises:
@@ -57,8 +57,8 @@ class CNF(nn.Module):
         penalties: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        check_estimator(divergence, noise, n_probes, penalties)
         check_positive_counts(dim=dim)
+        check_estimator(divergence, noise, n_probes, penalties, dim)
         if getattr(field, "dim", dim) != dim:
             raise ValueError(f"dim must be that of the field, {getattr(field, 'dim', dim)}; got {dim}")
         if not 0 < t1 < float("inf"):

@@ -1,20 +1,31 @@
-"""Traces of a field's Jacobian: exact, in closed form, by Hutchinson's estimator, through a bottleneck.
+"""Traces of a field's Jacobian: exact, in closed form, by Hutchinson's estimator, through a bottleneck, by a sketch.
 
 Every estimator gives f(t, y) and the divergence at once, differentiable as often as the field. Noise is an argument: it
 is drawn once per solve, outside (FFJORD, Algorithm 1), so that the field stays a function of time and state.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from repro.flows.low_variance import hutchpp, xtrace
+from repro.flows.products import (
+    FieldAndTrace,
+    Noise,
+    evaluate,
+    finish,
+    jacobian_products,
+    needed,
+    offered,
+    start_of_graph,
+    tangents,
+    unit_vectors,
+    vjp,
+)
 from repro.types import VectorField
-
-FieldAndTrace = tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]
-Noise = Float[Tensor, "probe batch dim"]
 
 MEMORY_BOUND = 4 * 2**30
 """Bytes that one evaluation by `exact` may hold."""
@@ -55,7 +66,7 @@ def exact(
             f"{dim}, over its bound of {MEMORY_BOUND / 2**30:.0f} GiB; use a smaller batch, 'closed_form' or "
             "'hutchinson'"
         )
-    if push := _offered(field, "push"):
+    if push := offered(field, "push"):
         dy, columns = push(t, y, unit_vectors(dim, y))
         return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
     by_rows = dim <= LOOP_UP_TO and not torch.compiler.is_compiling()
@@ -74,11 +85,6 @@ def held_bytes(field: VectorField, y: Float[Tensor, "batch dim"]) -> int:
     return batch * dim * (dim + 2 * layers * getattr(field, "width", dim)) * y.element_size()
 
 
-def unit_vectors(dim: int, like: Float[Tensor, "batch columns"]) -> Noise:
-    """The unit vectors as tangents of every row, without copies: what the exact trace pushes through a field."""
-    return torch.eye(dim, dtype=like.dtype, device=like.device).unsqueeze(1).expand(dim, len(like), dim)
-
-
 def closed_form(
     field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], noise: Noise | None = None
 ) -> FieldAndTrace:
@@ -93,7 +99,7 @@ def closed_form(
     Raises:
         TypeError: The field offers no closed form.
     """
-    divergence = _offered(field, "divergence")
+    divergence = offered(field, "divergence")
     if divergence is None:
         raise TypeError(
             f"divergence 'closed_form' needs a field with a method divergence(t, y); {_name(field)} has none"
@@ -120,24 +126,9 @@ def hutchinson(
     References:
         Hutchinson 1989; FFJORD (arXiv 1810.01367), eq. 7 and 8.
     """
-    noise = _needed(noise, "hutchinson")
+    noise = needed(noise, "hutchinson")
     dy, products = jacobian_products(field, t, y, noise)
     return dy, (products * noise).sum(2).mean(0)
-
-
-def jacobian_products(
-    field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], v: Noise
-) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "probe batch dim"]]:
-    """Return f(t, y) and a product of the Jacobian with each probe.
-
-    J v where the field pushes tangents or a compiler reads along, else vᵀ J.
-    """
-    if push := _offered(field, "push"):
-        return push(t, y, v)
-    if torch.compiler.is_compiling():
-        return _pushed(field, t, y, v)
-    dy, y, differentiable = _evaluate(field, t, y)
-    return _finish(dy, torch.stack([_vjp(dy, y, probe, keep=True) for probe in v]), differentiable)
 
 
 def bottleneck(
@@ -163,20 +154,20 @@ def bottleneck(
     References:
         FFJORD (arXiv 1810.01367), eq. 9.
     """
-    noise = _needed(noise, "bottleneck")
-    encode, decode = _offered(field, "encode"), _offered(field, "decode")
+    noise = needed(noise, "bottleneck")
+    encode, decode = offered(field, "encode"), offered(field, "decode")
     if encode is None or decode is None:
         raise TypeError(f"divergence 'bottleneck' needs a field with encode and decode; {_name(field)} has none")
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        y = _start_of_graph(y, differentiable)
+        y = start_of_graph(y, differentiable)
         h = encode(t, y)
         dy = decode(t, h)
     traces = []
     for probe in noise:
-        row = _vjp(h, y, probe, keep=True)
-        traces.append((_vjp(dy, h, row, keep=True) * probe).sum(1))
-    return _finish(dy, torch.stack(traces).mean(0), differentiable)
+        row = vjp(h, y, probe, keep=True)
+        traces.append((vjp(dy, h, row, keep=True) * probe).sum(1))
+    return finish(dy, torch.stack(traces).mean(0), differentiable)
 
 
 DIVERGENCES: dict[str, Divergence] = {
@@ -184,9 +175,11 @@ DIVERGENCES: dict[str, Divergence] = {
     "closed_form": closed_form,
     "hutchinson": hutchinson,
     "bottleneck": bottleneck,
+    "hutchpp": hutchpp,
+    "xtrace": xtrace,
 }
 
-NEEDS_NOISE = ("hutchinson", "bottleneck")
+NEEDS_NOISE = ("hutchinson", "bottleneck", "hutchpp", "xtrace")
 """Estimators; the others are exact."""
 
 
@@ -225,70 +218,19 @@ def hutchinson_variance(matrix: Float[Tensor, "*batch dim dim"], noise: str) -> 
 
 
 def _by_rows(field: VectorField, t: Tensor, y: Tensor) -> FieldAndTrace:
-    dy, y, differentiable = _evaluate(field, t, y)
+    dy, y, differentiable = evaluate(field, t, y)
     dim = y.shape[1]
     total = torch.zeros_like(y[:, 0])
     for i in range(dim):
         unit = torch.zeros_like(y)
         unit[:, i] = 1.0
-        total = total + _vjp(dy, y, unit, keep=differentiable or i < dim - 1)[:, i]
-    return _finish(dy, total, differentiable)
+        total = total + vjp(dy, y, unit, keep=differentiable or i < dim - 1)[:, i]
+    return finish(dy, total, differentiable)
 
 
 def _by_columns(field: VectorField, t: Tensor, y: Tensor) -> FieldAndTrace:
-    dy, columns = _pushed(field, t, y, unit_vectors(y.shape[1], y))
+    dy, columns = tangents(field, t, y, unit_vectors(y.shape[1], y))
     return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
-
-
-def _pushed(field: VectorField, t: Tensor, y: Tensor, v: Noise) -> tuple[Tensor, Tensor]:
-    """Return f and J v in forward mode: a graph without a reverse pass in it, which is what can be compiled."""
-
-    def product(tangent: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(lambda y: field(t, y), (y,), (tangent,))  # pyright: ignore[reportReturnType]
-
-    return torch.func.vmap(product, out_dims=(None, 0))(v)  # pyright: ignore[reportArgumentType, reportReturnType]
-
-
-def _evaluate(field: VectorField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Evaluate with a graph from y to f, also where the caller wants none; say whether the caller does."""
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        y = _start_of_graph(y, differentiable)
-        return field(t, y), y, differentiable
-
-
-def _start_of_graph(y: Tensor, differentiable: bool) -> Tensor:
-    """Give y, or a copy that requires grad, as what a trace may be differentiated with respect to.
-
-    A slice that was taken without gradients of a state that has them says that it requires grad, but no graph begins
-    at it: its derivatives would come out as zero.
-    """
-    return y if differentiable and y.requires_grad else y.detach().requires_grad_()
-
-
-def _vjp(output: Tensor, of: Tensor, v: Tensor, *, keep: bool) -> Tensor:
-    """vᵀ ∂output/∂of; zero where there is no path."""
-    if not output.requires_grad:
-        return torch.zeros_like(of)
-    create = torch.is_grad_enabled()
-    with torch.enable_grad():
-        (grad,) = torch.autograd.grad(output, of, v, retain_graph=keep, create_graph=create, allow_unused=True)
-    return torch.zeros_like(of) if grad is None else grad
-
-
-def _finish(dy: Tensor, derived: Tensor, differentiable: bool) -> tuple[Tensor, Tensor]:
-    return (dy, derived) if differentiable else (dy.detach(), derived.detach())
-
-
-def _needed(noise: Tensor | None, name: str) -> Tensor:
-    if noise is None:
-        raise ValueError(f"noise must be given for divergence {name!r}")
-    return noise
-
-
-def _offered(field: VectorField, method: str) -> Callable[..., Any] | None:
-    """A method of one of the protocols in `repro.types`; isinstance would cost microseconds at every evaluation."""
-    return getattr(field, method, None)
 
 
 def _name(field: VectorField) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.checks import check_name, check_positive_counts
-from repro.flows.divergence import unit_vectors
+from repro.flows.products import unit_vectors
 from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers
 
 Affine = tuple[Tensor, Tensor]

@@ -2,6 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from repro.flows.divergence import NEEDS_NOISE, gaussian
+from repro.flows.low_variance import FEWEST_PROBES
+
 
 class Linear(nn.Module):
     """f(t, y) = A y, whose flow and log-density are known."""
@@ -37,3 +40,16 @@ def linear():
 @pytest.fixture
 def hide():
     return Plain
+
+
+@pytest.fixture
+def noise_for():
+    """As few Gaussian probes as an estimator works with, in float64; None for those that need no noise."""
+
+    def noise_for(name, dim, batch=4, bottleneck=7, seed=0):
+        if name not in NEEDS_NOISE:
+            return None
+        shape = (FEWEST_PROBES.get(name, 1), batch, bottleneck if name == "bottleneck" else dim)
+        return gaussian(shape, torch.Generator().manual_seed(seed)).double()
+
+    return noise_for

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.distributions import Independent, Normal
 
 from repro.flows import CNF, DIVERGENCES, Stack
 from repro.flows.divergence import NEEDS_NOISE
+from repro.flows.low_variance import FEWEST_PROBES
 from repro.ode import GRADIENTS, MaxNFEExceeded, Solver, StepSizeUnderflow
 
 TIGHT = Solver(rtol=1e-10, atol=1e-10)
@@ -49,12 +51,12 @@ def test_the_change_of_log_density_is_autograds_log_determinant(make_field):
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_all_gradient_methods_agree(make_field, divergence):
+def test_all_gradient_methods_agree(make_field, noise_for, divergence):
     x, found = rows(2), {}
-    noise = rows(7 if divergence == "bottleneck" else 2)[None] if divergence in NEEDS_NOISE else None
+    noise, n_probes = noise_for(divergence, 2, batch=6), FEWEST_PROBES.get(divergence, 1)
     for gradient in GRADIENTS:
         field = make_field(2)
-        flow = CNF(field, 2, 1.0, divergence, TIGHT, gradient)
+        flow = CNF(field, 2, 1.0, divergence, TIGHT, gradient, n_probes=n_probes)
         flow.log_prob(x, noise).mean().backward()
         found[gradient] = torch.cat([p.grad.flatten() for p in field.parameters() if p.grad is not None])
         assert flow.stats.nfe_forward > 0
@@ -154,15 +156,15 @@ def test_a_stack_is_one_flow_after_the_other(make_field):
 
 
 @pytest.mark.parametrize("divergence", NEEDS_NOISE)
-def test_noise_is_drawn_once_per_solve(make_field, divergence):
+def test_noise_is_drawn_once_per_solve(make_field, noise_for, divergence):
     """The estimate is a function of time and state: a solver that halves its steps finds the same numbers."""
     field, x = make_field(2), rows(2)
-    width = 7 if divergence == "bottleneck" else 2
-    noise = rows(width, seed=1)[None]
+    noise, make = noise_for(divergence, 2, batch=6), partial(CNF, n_probes=FEWEST_PROBES.get(divergence, 1))
     solvers = (Solver("rk4", step_size=0.05), Solver("rk4", step_size=0.025))
-    first, second = (CNF(field, 2, 1.0, divergence, solver).log_prob(x, noise) for solver in solvers)
+    first, second = (make(field, 2, 1.0, divergence, solver).log_prob(x, noise) for solver in solvers)
     torch.testing.assert_close(first, second, rtol=0, atol=1e-6)
-    drawn = [CNF(field, 2, 1.0, divergence).log_prob(x, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    seeds = (torch.Generator().manual_seed(seed) for seed in (0, 0, 1))
+    drawn = [make(field, 2, 1.0, divergence).log_prob(x, generator=seed) for seed in seeds]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from repro.flows import CNF
+from repro.flows.divergence import NEEDS_NOISE
 from repro.ode import Solver, solve
 from repro.ode.kernels import compile_seconds, traced
 
@@ -60,9 +61,10 @@ def by_solve(field, gradient, **settings):
 
 def by_flow(field, divergence):
     def compute(y, engine):
-        noise = torch.randn(2, 11, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-        flow = CNF(field, 3, 1.0, divergence, Solver("bosh3", rtol=1e-2, atol=1e-2, engine=engine), "checkpoint")
-        value = flow.log_prob(y, noise if divergence == "hutchinson" else None)
+        noise = torch.randn(3, 11, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        solver = Solver("bosh3", rtol=1e-2, atol=1e-2, engine=engine)
+        flow = CNF(field, 3, 1.0, divergence, solver, "checkpoint", n_probes=3)
+        value = flow.log_prob(y, noise if divergence in NEEDS_NOISE else None)
         return value, flow.stats.nfe_forward
 
     return compute
@@ -78,7 +80,7 @@ def main(backend):
         for gradient in ("checkpoint", "backprop"):
             adaptive = by_solve(field, gradient, method="bosh3", rtol=1e-4, atol=1e-4, first_step=0.05)
             results[f"{gradient}, bosh3"] = both(field, adaptive)
-        for divergence in ("hutchinson", "exact"):
+        for divergence in ("hutchinson", "exact", "hutchpp", "xtrace"):
             results[f"flow, {divergence}"] = both(field, by_flow(field, divergence))
         strange = Untraceable().double()
         results["untraceable"] = both(strange, by_solve(strange, "checkpoint", method="midpoint", step_size=0.3))

@@ -1,0 +1,95 @@
+"""Products of a field's Jacobian with vectors: what every estimator of a trace is made of."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from repro.types import VectorField
+
+FieldAndTrace = tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]
+Noise = Float[Tensor, "probe batch dim"]
+
+
+def unit_vectors(dim: int, like: Float[Tensor, "batch columns"]) -> Noise:
+    """The unit vectors as tangents of every row, without copies: what the exact trace pushes through a field."""
+    return torch.eye(dim, dtype=like.dtype, device=like.device).unsqueeze(1).expand(dim, len(like), dim)
+
+
+def jacobian_products(
+    field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], v: Noise
+) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "probe batch dim"]]:
+    """Return f(t, y) and a product of the Jacobian with each probe.
+
+    J v where the field pushes tangents or a compiler reads along, else vᵀ J: a form vᵀ J v does not tell them apart.
+    """
+    if offered(field, "push") or torch.compiler.is_compiling():
+        return tangents(field, t, y, v)
+    dy, y, differentiable = evaluate(field, t, y)
+    return finish(dy, torch.stack([vjp(dy, y, probe, keep=True) for probe in v]), differentiable)
+
+
+def tangents(
+    field: VectorField, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"], v: Noise
+) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "probe batch dim"]]:
+    """Return f(t, y) and J v for each vector, never vᵀ J: by the field's `push`, else in forward mode.
+
+    Forward mode leaves a graph without a reverse pass in it, which is what can be compiled.
+    """
+    if push := offered(field, "push"):
+        return push(t, y, v)
+
+    def product(tangent: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(lambda y: field(t, y), (y,), (tangent,))  # pyright: ignore[reportReturnType]
+
+    return torch.func.vmap(product, out_dims=(None, 0))(v)  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def evaluate(field: VectorField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Evaluate with a graph from y to f, also where the caller wants none; say whether the caller does."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        y = start_of_graph(y, differentiable)
+        return field(t, y), y, differentiable
+
+
+def start_of_graph(y: Tensor, differentiable: bool) -> Tensor:
+    """Give y, or a copy that requires grad, as what a trace may be differentiated with respect to.
+
+    A slice that was taken without gradients of a state that has them says that it requires grad, but no graph begins
+    at it: its derivatives would come out as zero.
+    """
+    return y if differentiable and y.requires_grad else y.detach().requires_grad_()
+
+
+def vjp(output: Tensor, of: Tensor, v: Tensor, *, keep: bool) -> Tensor:
+    """vᵀ ∂output/∂of; zero where there is no path."""
+    if not output.requires_grad:
+        return torch.zeros_like(of)
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        (grad,) = torch.autograd.grad(output, of, v, retain_graph=keep, create_graph=create, allow_unused=True)
+    return torch.zeros_like(of) if grad is None else grad
+
+
+def finish(dy: Tensor, derived: Tensor, differentiable: bool) -> tuple[Tensor, Tensor]:
+    """Give f and what was derived from it, without the graph that only the derivation needed."""
+    return (dy, derived) if differentiable else (dy.detach(), derived.detach())
+
+
+def needed(noise: Tensor | None, name: str) -> Tensor:
+    """Give the noise of an estimator that cannot do without.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if noise is None:
+        raise ValueError(f"noise must be given for divergence {name!r}")
+    return noise
+
+
+def offered(field: VectorField, method: str) -> Callable[..., Any] | None:
+    """A method of one of the protocols in `repro.types`; isinstance would cost microseconds at every evaluation."""
+    return getattr(field, method, None)
