@@ -2,8 +2,21 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from repro.experiment import Judgement
+
+
+@dataclass(frozen=True)
+class MeasuredClaim:
+    """A sentence of a paper that a benchmark judges, with what it says of it."""
+
+    id: str
+    statement: str
+    source: str
+    judgement: Judgement
 
 
 def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:

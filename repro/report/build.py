@@ -18,6 +18,7 @@ from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
+from repro.report.benchmarks import MeasuredClaim
 from repro.report.comparison import comparison, one_tier
 from repro.report.subjects import Measured, Subject, measured
 from repro.results import load
@@ -69,9 +70,9 @@ def valid_runs(rows: pd.DataFrame) -> pd.DataFrame:
 def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     rows = valid_runs(load(results / "runs"))
     table = comparison(load_published(results / "published.csv"), rows, None)
-    claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)))
-    tables = _laid_out(rows, PUBLISHED_TIERS, "")
     found = list(measured(results / "benchmarks"))
+    claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)), _judged(found))
+    tables = _laid_out(rows, PUBLISHED_TIERS, "")
     pictures = [*_pictures(rows, PUBLISHED_TIERS), *_measured_pictures(found)]
     yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
@@ -95,6 +96,11 @@ def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Pic
         for file, animate in experiment.animate.items():
             if (animation := animate(chosen)) is not None:
                 yield pages.Picture(name, _words(animate), {f"{file}.gif": gif_bytes(animation)})
+
+
+def _judged(found: Sequence[tuple[Subject, Measured]]) -> list[MeasuredClaim]:
+    """What the benchmarks say of the papers' claims."""
+    return [claim for subject, entries in found if subject.claims is not None for claim in subject.claims(entries)]
 
 
 def _measured_pictures(found: Sequence[tuple[Subject, Measured]]) -> Iterator[pages.Picture]:
@@ -126,9 +132,9 @@ def _words(draw: Callable[..., Any]) -> str:
 def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     rows, own = valid_runs(load(results / "runs")), valid_runs(load(results / "local"))
     table = comparison(load_published(results / "published.csv"), rows, own)
-    claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)))
-    tables = _laid_out(own, TIERS, " (this machine)")
     found = list(measured(results / "local" / "benchmarks"))
+    claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)), _judged(found))
+    tables = _laid_out(own, TIERS, " (this machine)")
     pictures = [*_pictures(own, TIERS), *_measured_pictures(found)]
     yield from _files(results / "local", pictures, table, claims, tables)
     yield from _measured_pages(results / "local" / "tables", found)

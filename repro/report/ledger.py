@@ -6,21 +6,23 @@ import pandas as pd
 
 from repro.experiment import Claim, Judgement
 from repro.papers import EXPERIMENTS
+from repro.report.benchmarks import MeasuredClaim
 
 
-def ledger(rows: pd.DataFrame, tiers: Sequence[str]) -> pd.DataFrame:
-    """One line per claim, judged in the highest tier that has the runs it needs.
+def ledger(rows: pd.DataFrame, tiers: Sequence[str], measured: Sequence[MeasuredClaim] = ()) -> pd.DataFrame:
+    """One line per claim, judged in the highest tier that has the runs it needs, or by a benchmark.
 
     Args:
         rows: published runs.
         tiers: highest first.
+        measured: claims that benchmarks have judged.
     """
     claims = [claim for experiment in EXPERIMENTS.values() for claim in experiment.claims]
-    return pd.DataFrame([_line(claim, rows, tiers) for claim in claims])
+    judged = [_line(claim, *judge(claim, rows, tiers)) for claim in claims]
+    return pd.DataFrame([*judged, *(_line(claim, claim.judgement, "benchmark") for claim in measured)])
 
 
-def _line(claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, str]:
-    judgement, tier = judge(claim, rows, tiers)
+def _line(claim: Claim | MeasuredClaim, judgement: Judgement, tier: str) -> dict[str, str]:
     return {
         "claim": claim.statement,
         "source": claim.source,

@@ -8,21 +8,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro.experiment import Judgement
-from repro.report import gradients, memory, peers, scaling, speed
+from repro.report import divergence, gradients, memory, peers, scaling, speed
+from repro.report.benchmarks import MeasuredClaim
 
 Measured = Any
 """What a subject's `load` gives: a table, or a list of entries; empty where nothing was measured."""
-
-
-@dataclass(frozen=True)
-class MeasuredClaim:
-    """A sentence of a paper that a benchmark judges, with what it says of it."""
-
-    id: str
-    statement: str
-    source: str
-    judgement: Judgement
 
 
 @dataclass(frozen=True)
@@ -73,6 +63,15 @@ SUBJECTS = (
         gradients.gradients,
         gradients.draw_gradients,
         gradients.finding,
+    ),
+    Subject(
+        "divergence",
+        "What a trace costs, and how noisy it is",
+        divergence.load_divergence,
+        divergence.divergence,
+        divergence.draw_divergence,
+        divergence.finding,
+        divergence.claims,
     ),
 )
 

@@ -1,0 +1,226 @@
+"""What a trace costs and how noisy it is: exponents in the dimension, crossovers, spread by products, a picture."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from repro import plotting
+from repro.experiment import NOT_ATTEMPTED, Judgement
+from repro.measuring.fits import Fit, exponent
+from repro.report.benchmarks import MeasuredClaim, entries
+
+MIB = 2**20
+COLUMNS = (
+    "machine",
+    "way",
+    "pass",
+    "time at the least D",
+    "time at the largest D",
+    "exponent of time",
+    "exponent of operations",
+    "exponent of kept bytes",
+    "peak at the largest D",
+    "failed",
+)
+WAYS = ("brute force", "exact", "closed form", "Hutchinson", "bottleneck", "Hutch++", "XTrace")
+BOTH = "forward + backward"
+LARGE = 128
+"""Dimension from which on exponents are fitted: below, calls cost what a call costs, whatever its size."""
+
+
+def load_divergence(folder: Path) -> pd.DataFrame:
+    """Read results/benchmarks/: one line an entry, of costs (axis "dimension") and of noise (axis "products")."""
+    return pd.DataFrame([_cell(machine, found) for machine, found in entries(folder, "divergence")])
+
+
+def _cell(machine: str, benchmark: dict[str, Any]) -> dict[str, Any]:
+    known, stats = benchmark["extra_info"], benchmark["stats"]
+    names = ("value", "way", "pass", "status", "noise", "saved_bytes", "peak_bytes", "flops")
+    cell = {"machine": machine, "axis": known["divergence"], **{name: known.get(name) for name in names}}
+    spread = known["deviation"] / known["frobenius"] if "deviation" in known else np.nan
+    return cell | {"seconds": stats["median"], "q1": stats["q1"], "q3": stats["q3"], "spread": spread}
+
+
+def divergence(cells: pd.DataFrame) -> pd.DataFrame:
+    """One line for each way and pass: cost against the dimension D.
+
+    The field has two hidden layers of fixed width, so that an evaluation costs O(D). Exponents are least squares of
+    the logarithms from D = 128 on, with 95 % intervals; operations are counted, not timed.
+    """
+    lines = [_line(*series) for series in _series(cells[cells["axis"] == "dimension"])]
+    return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
+
+
+Key = tuple[str, str, str]
+
+
+def _series(cells: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
+    for machine in dict.fromkeys(cells["machine"]):
+        for way in WAYS:
+            for part in ("forward", BOTH):
+                chosen = cells[(cells["machine"] == machine) & (cells["way"] == way) & (cells["pass"] == part)]
+                if len(chosen):
+                    yield (machine, way, part), chosen.sort_values("value")
+
+
+def _line(key: Key, chosen: pd.DataFrame) -> dict[str, str]:
+    done, failed = chosen[chosen["status"] == "ok"], chosen[chosen["status"] != "ok"]
+    peaks = done["peak_bytes"].dropna()
+    first, last = (done.iloc[0], done.iloc[-1]) if len(done) else (None, None)
+    values = (
+        *key,
+        "-" if first is None else f"{1e3 * first['seconds']:.3g} ms at {first['value']}",
+        "-" if last is None else f"{1e3 * last['seconds']:.3g} ms at {last['value']}",
+        _text(growth(done, "seconds")),
+        _text(growth(done, "flops")),
+        _text(growth(done, "saved_bytes")),
+        f"{peaks.iloc[-1] / MIB:.3g} MiB" if len(peaks) else "",
+        "; ".join(f"{row['value']}: {row['status']}" for _, row in failed.iterrows()),
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _text(fit: Fit | None) -> str:
+    return "" if fit is None else str(fit)
+
+
+def growth(done: pd.DataFrame, column: str) -> Fit | None:
+    """The exponent of a cost in the dimension from `LARGE` on, or None where there are too few points."""
+    large = done[(done["value"] >= LARGE) & done[column].notna()]
+    return exponent(large["value"].tolist(), large[column].astype(float).tolist()) if len(large) >= 3 else None
+
+
+def crossover(cells: pd.DataFrame, dear: str, cheap: str) -> float | None:
+    """The dimension from which on one way takes longer than another, forward and backward; None where they never cross.
+
+    Between measured dimensions times are taken as powers. Where `dear` is dearer from the least dimension on, that is
+    the answer.
+    """
+    chosen = cells[(cells["axis"] == "dimension") & (cells["pass"] == BOTH) & (cells["status"] == "ok")]
+    table = chosen.pivot_table(index="value", columns="way", values="seconds", aggfunc="first").sort_index()
+    if not {dear, cheap} <= set(table.columns):
+        return None
+    table = table[[dear, cheap]].dropna()
+    ratio, dims = np.log((table[dear] / table[cheap]).to_numpy(float)), table.index.to_numpy(dtype=float)
+    beyond = next((i for i in range(len(ratio)) if (ratio[i:] > 0).all()), None)
+    if beyond is None or beyond == 0:
+        return None if beyond is None else float(dims[0])
+    a, b = ratio[beyond - 1], ratio[beyond]
+    return float(np.exp(np.log(dims[beyond - 1]) - a * np.log(dims[beyond] / dims[beyond - 1]) / (b - a)))
+
+
+def finding(cells: pd.DataFrame) -> str:
+    """What the picture shows, in a sentence, from the first machine's figures."""
+    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    parts = []
+    fits = [_fit(cells, way, column) for column in ("flops", "seconds") for way in ("exact", "Hutchinson")]
+    if None not in fits:
+        powers = [f"D^{fit.value:.2f}" for fit in fits if fit is not None]
+        parts.append(
+            f"the operations of a trace grow like {powers[0]} exactly and like {powers[1]} by Hutchinson's estimator, "
+            f"its time from D = {LARGE} on like {powers[2]} and {powers[3]}"
+        )
+    if (dim := crossover(cells, "exact", "Hutchinson")) is not None:
+        parts.append(f"the exact trace is the dearer one from D = {dim:.0f} on")
+    if best := _least_spread(cells):
+        parts.append(best)
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _fit(cells: pd.DataFrame, way: str, column: str) -> Fit | None:
+    chosen = cells[(cells["axis"] == "dimension") & (cells["way"] == way) & (cells["pass"] == BOTH)]
+    return growth(chosen[chosen["status"] == "ok"], column)
+
+
+def _least_spread(cells: pd.DataFrame) -> str:
+    """Which estimator is the least noisy for the most products measured, beside Hutchinson's."""
+    noisy = cells[(cells["axis"] == "products") & (cells["noise"] == "gaussian")]
+    if noisy.empty:
+        return ""
+    most = noisy[noisy["value"] == noisy["value"].max()].set_index("way")["spread"]
+    best = str(most.idxmin())
+    ratio = f"{most['Hutchinson'] / most[best]:.2g}"
+    return f"for {noisy['value'].max()} products {best} has {ratio} times less noise than Hutchinson"
+
+
+def claims(cells: pd.DataFrame) -> Sequence[MeasuredClaim]:
+    """FFJORD's claim on what the estimator saves."""
+    statement = "The trace estimator brings the cost of a log-density from quadratic to linear in the dimension."
+    judgement = linear_cost(cells[cells["machine"] == cells["machine"].iloc[0]]) if len(cells) else NOT_ATTEMPTED
+    return [MeasuredClaim("ffjord-linear-cost", statement, "FFJORD, Section 3.1 and the costs below it", judgement)]
+
+
+def linear_cost(cells: pd.DataFrame) -> Judgement:
+    """Reproduced if counted operations grow like D² and D within 0.1, and times no faster than that.
+
+    Times at feasible dimensions may grow more slowly, since a large product uses a processor better than a small one.
+    """
+    fits = {way: [_fit(cells, way, column) for column in ("flops", "seconds")] for way in ("exact", "Hutchinson")}
+    found = {way: pair for way, pair in fits.items() if None not in pair}
+    if len(found) < 2:
+        return NOT_ATTEMPTED
+    (exact_flops, exact_time), (flops, time) = (fits[way] for way in ("exact", "Hutchinson"))
+    assert exact_flops and exact_time and flops and time  # noqa: PT018 (told apart above)
+    counted = abs(exact_flops.value - 2) <= 0.1 and abs(flops.value - 1) <= 0.1
+    timed = time.value <= 1.1 and exact_time.value - time.value >= 0.7
+    verdict = "reproduced" if counted and timed else "partly" if counted or timed else "not reproduced"
+    text = f"operations ~ D^{exact_flops} exact, D^{flops} Hutchinson; time ~ D^{exact_time} exact, D^{time} Hutchinson"
+    return Judgement(verdict, f"{text} (forward + backward, D ≥ {LARGE}, 95 % intervals)")
+
+
+def draw_divergence(cells: pd.DataFrame) -> Figure | None:
+    """Time and kept memory of a trace against the dimension, and noise against the products spent, by estimator."""
+    if cells.empty:
+        return None
+    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    figure, axes = plotting.new_figure(2, 2)
+    titles = ("forward", BOTH, "kept by autograd", f"noise at D = {128}")
+    plotting.panel_titles(axes, titles)
+    costs = cells[cells["axis"] == "dimension"]
+    for axis, part, column, scale in (
+        (axes[0], "forward", "seconds", 1e3),
+        (axes[1], BOTH, "seconds", 1e3),
+        (axes[2], BOTH, "saved_bytes", 1 / MIB),
+    ):
+        _costs(axis, costs[costs["pass"] == part], column, scale)
+        axis.set(ylabel="ms per evaluation" if column == "seconds" else "MiB", xlabel="dimension D")
+    _noises(axes[3], cells[cells["axis"] == "products"])
+    shown = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend([*shown.values()], [*shown], loc="outside lower center", ncols=4)
+    return figure
+
+
+def _style(way: str) -> dict[str, Any]:
+    index = WAYS.index(way)
+    return {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 3.5, "linewidth": 1.0}
+
+
+def _costs(axis: Axes, costs: pd.DataFrame, column: str, scale: float) -> None:
+    for way in WAYS:
+        chosen = costs[costs["way"] == way].sort_values("value")
+        if len(chosen):
+            axis.plot(chosen["value"], scale * chosen[column].astype(float), label=way, **_style(way))
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    values = sorted(set(costs["value"]))[::2]
+    axis.set_xticks(values, [f"{value:g}" for value in values])
+    plotting.plain_log_ticks(axis, "y")
+
+
+def _noises(axis: Axes, noises: pd.DataFrame) -> None:
+    """Standard deviation over the Jacobian's Frobenius norm; Rademacher's probes are dashed."""
+    for way in WAYS:
+        for kind, line in (("gaussian", "-"), ("rademacher", ":")):
+            chosen = noises[(noises["way"] == way) & (noises["noise"] == kind)].sort_values("value")
+            if len(chosen):
+                axis.plot(chosen["value"], chosen["spread"], linestyle=line, **_style(way))
+    axis.set(xscale="log", yscale="log", xlabel="products with the Jacobian", ylabel="standard deviation / ‖J‖$_F$")
+    axis.set_xticks(values := sorted(set(noises["value"])), [f"{value:g}" for value in values])
+    axis.set_xticks([], minor=True)
+    plotting.plain_log_ticks(axis, "y")
