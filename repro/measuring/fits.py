@@ -27,7 +27,7 @@ class Fit:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> Fit:
+def slope(x: Sequence[float | int], y: Sequence[float | int]) -> Fit:
     """Fit y = intercept + value · x.
 
     Raises:
@@ -36,11 +36,12 @@ def slope(x: Sequence[float], y: Sequence[float]) -> Fit:
     if len(x) < 3:
         raise ValueError(f"an interval needs at least 3 points; got {len(x)}")
     fit = stats.linregress(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
-    half = float(stats.t.ppf(0.975, len(x) - 2)) * float(fit.stderr)
+    error = 0.0 if np.isnan(fit.stderr) else float(fit.stderr)  # of numbers that are all the same
+    half = float(stats.t.ppf(0.975, len(x) - 2)) * error
     return Fit(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half, float(fit.intercept))
 
 
-def exponent(x: Sequence[float], y: Sequence[float]) -> Fit:
+def exponent(x: Sequence[float | int], y: Sequence[float | int]) -> Fit:
     """Fit y = c · x^value through the logarithms, so that every point has the same relative weight.
 
     Raises:

@@ -180,7 +180,7 @@ def draw_divergence(cells: pd.DataFrame) -> Figure | None:
         return None
     cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
     figure, axes = plotting.new_figure(2, 2)
-    titles = ("forward", BOTH, "kept by autograd", f"noise at D = {128}")
+    titles = ("time, forward", f"time, {BOTH}", "kept by autograd", "noise at D = 128, dotted: Rademacher")
     plotting.panel_titles(axes, titles)
     costs = cells[cells["axis"] == "dimension"]
     for axis, part, column, scale in (

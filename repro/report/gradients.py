@@ -98,7 +98,7 @@ def _series(cells: pd.DataFrame, workload: str) -> Iterator[Series]:
             yield way, chosen.sort_values("tolerance", ascending=False)
 
 
-def cost_at(errors: Sequence[float], costs: Sequence[float], wanted: float) -> float | None:
+def cost_at(errors: Sequence[float | int], costs: Sequence[float | int], wanted: float) -> float | None:
     """The cost of an error, between two measured points by powers; None where the error is not reached.
 
     Args:

@@ -55,6 +55,7 @@ SUBJECTS = (
         memory.memory,
         memory.draw_memory,
         memory.finding,
+        memory.claims,
     ),
     Subject(
         "gradients",

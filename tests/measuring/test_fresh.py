@@ -1,0 +1,80 @@
+"""A fresh process gives what the call gives, and says how it ended if it ended badly; its memory meter is right."""
+
+import os
+import time
+from functools import partial
+
+import pytest
+import torch
+
+from repro.measuring.fresh import fresh, peak
+from repro.measuring.step import Step
+
+CPU = torch.device("cpu")
+MIB = 2**20
+
+
+def test_the_result_of_a_closure_comes_back():
+    local, parent = torch.arange(3.0), os.getpid()
+    assert fresh(lambda: {"sum": float(local.sum()), "other": os.getpid() != parent}) == {"sum": 3.0, "other": True}
+
+
+def test_threads_are_those_asked_for():
+    assert fresh(lambda: {"n": torch.get_num_threads()}, threads=1) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: os._exit(3), "process ended with code 3: no message"),
+        (lambda: os.kill(os.getpid(), 9), "out of memory"),
+        (lambda: torch.empty(2**60), "out of memory"),
+    ],
+)
+def test_a_bad_end_is_a_status_and_the_next_call_works(call, status):
+    assert fresh(call) == {"status": status}
+    assert fresh(lambda: {"fine": 1}) == {"fine": 1}
+
+
+def test_a_call_that_takes_too_long_is_ended():
+    assert fresh(lambda: time.sleep(60), timeout=0.5) == {"status": "stopped after 0.5 s"}
+    assert fresh(lambda: {"fine": 1}) == {"fine": 1}
+
+
+def keep(mib, leaf):
+    """A loss whose graph keeps so many MiB: exp saves its result."""
+    ones = torch.ones(mib * MIB // 4)
+    return (leaf * ones).exp().sum()
+
+
+def allocating(mib):
+    leaf = torch.zeros((), requires_grad=True)
+    return Step(lambda: keep(mib, leaf), (leaf,), warm=lambda: keep(1, leaf).backward())
+
+
+def test_an_allocation_of_known_size_is_measured_within_5_percent():
+    """ones, leaf * ones, its exp; backward the gradient of exp and that of the product: the sum's own is a view."""
+    small, large = (fresh(partial(peak, partial(allocating, mib), CPU), threads=1) for mib in (64, 128))
+    copies = (large["peak_bytes"] - small["peak_bytes"]) / (64 * MIB)
+    assert copies == pytest.approx(round(copies), rel=0.05)
+    assert small["peak_bytes"] == pytest.approx(copies * 64 * MIB, rel=0.05)
+    assert "baseline" in small["meter"]
+    assert small["seconds"] > 0
+
+
+def test_the_order_of_cells_changes_nothing():
+    first = fresh(partial(peak, partial(allocating, 32), CPU), threads=1)["peak_bytes"]
+    fresh(partial(peak, partial(allocating, 256), CPU), threads=1)
+    assert fresh(partial(peak, partial(allocating, 32), CPU), threads=1)["peak_bytes"] == pytest.approx(first, rel=0.05)
+
+
+def test_a_step_that_fails_is_a_status():
+    def step():
+        raise ValueError("no such field")
+
+    assert fresh(partial(peak, step, CPU)) == {"status": "ValueError: no such field"}
+
+
+def test_a_cell_beyond_the_machines_memory_is_a_status():
+    assert fresh(partial(peak, partial(allocating, 2**24), CPU), threads=1) == {"status": "out of memory"}

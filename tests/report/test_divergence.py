@@ -1,0 +1,84 @@
+"""Exponents and crossovers of traces are found, the claim is judged by them, noise is compared."""
+
+import json
+
+import pytest
+
+from repro.report.divergence import COLUMNS, claims, crossover, divergence, draw_divergence, finding, load_divergence
+
+BOTH = "forward + backward"
+
+
+def cost(way, dim, seconds, flops, status="ok", part=BOTH):
+    known = {"divergence": "dimension", "value": dim, "way": way, "pass": part, "status": status}
+    if status == "ok":
+        known |= {"flops": flops, "saved_bytes": flops, "peak_bytes": 2**20}
+    return {"extra_info": known, "stats": {"median": seconds, "q1": seconds, "q3": seconds}}
+
+
+def noise(way, products, deviation, kind="gaussian"):
+    known = {"divergence": "products", "value": products, "way": way, "noise": kind, "status": "ok"}
+    known |= {"deviation": deviation, "frobenius": 2.0}
+    return {"extra_info": known, "stats": {"median": 0.0, "q1": 0.0, "q3": 0.0}}
+
+
+def costs(power=2.0, dims=(16, 64, 128, 256, 512)):
+    exact = [cost("exact", dim, 1e-6 * dim**2, dim**power) for dim in dims]
+    return [*exact, *(cost("Hutchinson", dim, 32e-6 * dim, dim) for dim in dims)]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(*found):
+        (tmp_path / "machine").mkdir(exist_ok=True)
+        (tmp_path / "machine" / "divergence.json").write_text(json.dumps({"benchmarks": list(found)}))
+        return load_divergence(tmp_path)
+
+    return written
+
+
+def test_exponents_come_with_intervals(write):
+    table = divergence(write(*costs()))
+    assert tuple(table.columns) == COLUMNS
+    exact = table.iloc[0]
+    assert (exact["way"], exact["exponent of time"]) == ("exact", "2.00 [2.00, 2.00]")
+    assert exact["time at the largest D"] == "262 ms at 512"
+    assert table.iloc[1]["exponent of operations"] == "1.00 [1.00, 1.00]"
+
+
+def test_the_crossover_is_where_the_times_are_equal(write):
+    assert crossover(write(*costs()), "exact", "Hutchinson") == pytest.approx(32)
+    assert crossover(write(*costs(dims=(64, 128))), "exact", "Hutchinson") == 64
+    assert crossover(write(*costs(dims=(8, 16))), "exact", "Hutchinson") is None
+    assert crossover(write(*costs()), "exact", "XTrace") is None
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(2.0, "reproduced"), (1.5, "partly")])
+def test_the_claim_needs_quadratic_and_linear(write, power, verdict):
+    (claim,) = claims(write(*costs(power)))
+    assert claim.judgement.verdict == verdict
+    assert f"operations ~ D^{power:.2f}" in claim.judgement.evidence
+
+
+def test_few_points_judge_nothing(write):
+    assert claims(write(*costs(dims=(128, 256))))[0].judgement.verdict == "not attempted"
+    assert "operations" not in finding(write(*costs(dims=(128, 256))))
+
+
+def test_the_finding_compares_noise(write):
+    said = finding(write(*costs(), noise("Hutchinson", 24, 0.4), noise("XTrace", 24, 0.1), noise("XTrace", 6, 9.0)))
+    assert "from D = 32 on" in said
+    assert said.endswith("for 24 products XTrace has 4 times less noise than Hutchinson.")
+
+
+def test_what_failed_is_told(write):
+    table = divergence(write(*costs(), cost("exact", 2048, 0.0, 0, "out of memory")))
+    assert table["failed"].iloc[0] == "2048: out of memory"
+
+
+def test_the_figure_has_costs_and_noise(write):
+    forward = [cost("exact", dim, 1e-3, dim, part="forward") for dim in (2, 4, 8)]
+    figure = draw_divergence(write(*costs(), *forward, noise("XTrace", 6, 1.0), noise("XTrace", 6, 1.0, "rademacher")))
+    assert len(figure.axes) == 4
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["exact", "Hutchinson"]
+    assert draw_divergence(write()) is None
