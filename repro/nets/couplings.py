@@ -8,11 +8,13 @@ References:
     last layer of each network initialised with zeros, Section 3.3.
 
     Where FFJORD's public code (rtqichen/ffjord, train_discrete_toy.py) differs: its couplings scale by sigmoid(s + 2),
-    at most 1, here by exp(s / (1 + |s| / ln 1000)), between 1/1000 and 1000; its linear map is a full matrix whose
+    at most 1, here by exp(s / (1 + |s| / ln S)), between 1/S and S; its linear map is a full matrix whose
     determinant is computed by brute force, here it is L U with a unit diagonal in U, which leaves out only the matrices
     that would need a pivot; its couplings start with random networks, here as the identity, which costs two
     assignments per layer and keeps 100 layers from moving the data before training.
 """
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from zuko.distributions import DiagNormal
 from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.lazy import Flow, LazyTransform, UnconditionalDistribution, UnconditionalTransform
-from zuko.transforms import LULinearTransform
+from zuko.transforms import LULinearTransform, MonotonicAffineTransform
 
 from repro.checks import check_finite, check_positive_counts
 from repro.flows import base
@@ -62,7 +64,13 @@ class CouplingFlow(nn.Module):
         return self.flow.transform().inv(z)
 
 
-def glow(dim: int = 2, depth: int = 100, width: int = 64, hidden: int = 2) -> CouplingFlow:
+LARGEST_SCALE = 1000.0
+"""zuko's own bound on a coupling's factor."""
+
+
+def glow(
+    dim: int = 2, depth: int = 100, width: int = 64, hidden: int = 2, largest_scale: float = LARGEST_SCALE
+) -> CouplingFlow:
     """Assemble Glow for vectors: `depth` times a linear map and an affine coupling, all starting as the identity.
 
     Args:
@@ -70,6 +78,8 @@ def glow(dim: int = 2, depth: int = 100, width: int = 64, hidden: int = 2) -> Co
         depth: Layers; the paper's figure has 100, the public code's default is 10.
         width: Units in each hidden layer of a coupling's network.
         hidden: Hidden layers, with ReLU, of a coupling's network.
+        largest_scale: Bound S > 1 on what a coupling scales by, exp(s / (1 + |s| / ln S)), and on its inverse. With
+            zuko's 1000 a hundred couplings can blow a point up beyond all floats.
 
     Raises:
         ValueError: An argument is out of range; the message names it.
@@ -77,11 +87,14 @@ def glow(dim: int = 2, depth: int = 100, width: int = 64, hidden: int = 2) -> Co
     if dim < 2:
         raise ValueError(f"dim must be at least 2; got {dim}")
     check_positive_counts(depth=depth, width=width, hidden=hidden)
+    if not 1 < largest_scale < float("inf"):
+        raise ValueError(f"largest_scale must be finite and > 1; got {largest_scale}")
+    univariate = partial(MonotonicAffineTransform, slope=1 / largest_scale)
     transforms: list[LazyTransform] = []
     for layer in range(depth):
         mask = torch.arange(dim) % 2 == layer % 2
         sizes = (width,) * hidden
-        coupling = GeneralCouplingTransform(dim, mask=mask, hidden_features=sizes)  # pyright: ignore[reportArgumentType]
+        coupling = GeneralCouplingTransform(dim, mask=mask, univariate=univariate, hidden_features=sizes)  # pyright: ignore[reportArgumentType]
         for parameter in list(coupling.hyper.parameters())[-2:]:
             nn.init.zeros_(parameter)
         transforms += [UnconditionalTransform(LULinearTransform, torch.eye(dim)), coupling]

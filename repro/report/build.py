@@ -80,8 +80,7 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     yield from _measured_pages(results / "tables", found)
     readme = results.parent / "README.md"
     if readme.exists():
-        timed = {subject.name: subject.table(entries) for subject, entries in found}
-        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures, timed).encode()
+        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures).encode()
 
 
 def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Picture]:

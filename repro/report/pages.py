@@ -42,7 +42,6 @@ def readme(
     comparison: pd.DataFrame,
     rows: pd.DataFrame,
     pictures: Sequence[Picture],
-    measured: Mapping[str, pd.DataFrame],
 ) -> str:
     """Replace what stands between the markers `<!-- generated:NAME -->` and `<!-- end:NAME -->`.
 
@@ -54,7 +53,6 @@ def readme(
         rows: published runs.
         pictures: in their order, for the blocks `figures:PREFIX`, each with those of the experiments whose name begins
             with the prefix.
-        measured: the benchmarks' tables by their subjects, for the blocks of these names.
     """
     blocks: dict[str, str] = {}
     for name, (title, table) in tables.items():  # one after another, the highest tier first
@@ -63,7 +61,6 @@ def readme(
         blocks[block] = f"{blocks[block]}\n\n{shown}" if block in blocks else shown
     blocks["claims"] = _table(claims.drop(columns=["id"]))
     blocks["coverage"] = _coverage(comparison, rows)
-    blocks |= {name: _table(table) for name, table in measured.items()}
 
     def filled(match: re.Match[str]) -> str:
         kind, _, prefix = match[2].partition(":")

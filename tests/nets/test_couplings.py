@@ -120,6 +120,20 @@ def test_a_size_out_of_range_is_named(name, value, least):
         glow(**{name: value})
 
 
+def test_a_couplings_factor_stays_within_its_bound():
+    flow = glow(depth=1, width=4, largest_scale=2.0).double()
+    layer = flow.flow.transform.transforms[1]
+    with torch.no_grad():
+        for parameter in layer.hyper.parameters():
+            parameter.mul_(0).add_(50.0)
+    x = torch.tensor([[0.3, 0.7], [0.3, 1.7]], dtype=torch.float64)
+    a, b = layer()(x)
+    factor = float((b - a).abs().max())
+    assert 1.9 < factor < 2
+    with pytest.raises(ValueError, match=r"^largest_scale must be finite and > 1; got 1"):
+        glow(largest_scale=1.0)
+
+
 def test_wrong_points_and_counts_are_named():
     flow = glow(depth=1)
     with pytest.raises(ValueError, match=r"^x must have shape \[batch, 2\]; got \(4, 3\)"):

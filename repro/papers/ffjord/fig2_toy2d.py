@@ -41,7 +41,7 @@ from repro.likelihood import (
     there_and_back_rows,
     true_image,
 )
-from repro.nets.couplings import glow
+from repro.nets.couplings import LARGEST_SCALE, glow
 from repro.nets.fields import FIELDS
 from repro.ode import Solver, supported
 from repro.papers.ffjord.toy_claims import COMPARED, FIG2_CLAIMS, SETS
@@ -69,6 +69,8 @@ class Config(experiment.Config):
     """Units of each hidden layer, of the field as of the couplings' nets; units of the planar field."""
     depth: int = 3
     """Hidden layers of FFJORD's field; couplings of the discrete flow."""
+    largest_scale: float | None = None
+    """Bound on what a coupling of the discrete flow scales by, and on its inverse; None is zuko's, 1000."""
     t1: float = 0.5
     """End of the time interval."""
     divergence: str = "closed_form"
@@ -117,7 +119,7 @@ def build(config: Config) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.model == "glow":
-            return glow(2, config.depth, config.width)
+            return glow(2, config.depth, config.width, largest_scale=config.largest_scale or LARGEST_SCALE)
         if config.model == "planar":
             return _cnf(PlanarField(2, config.width), config, config.divergence)
         return _cnf(FIELDS[config.layer](2, config.width, config.depth), config, config.divergence)
@@ -223,6 +225,7 @@ def _cells() -> dict[str, Config]:
     cells |= {f"{name}_hutchinson": Config(data=name, divergence="hutchinson") for name in COMPARED}
     couplings = Config(model="glow", depth=100, weight_decay=0.0, public_iterations=100_001)
     cells |= {f"{name}_glow": replace(couplings, data=name, iterations=100_001) for name in COMPARED}
+    cells["2spirals_glow_bounded"] = replace(cells["2spirals_glow"], largest_scale=2.0)
     cells |= {f"{name}_planar": Config(data=name, model="planar") for name in COMPARED}
     cells["8gaussians_concat"] = Config(layer="concat")
     cells["rings_released"] = Config(data="rings", released_sampling=True)

@@ -29,19 +29,23 @@ def evaluations(rows: pd.DataFrame) -> Judgement:
     return sets.judged(verdict, ", ".join(f"{name} {count:.0f}" for name, count in counts.items()))
 
 
+GLOWS = {name: f"{name}_glow" for name in COMPARED} | {"2spirals": "2spirals_glow_bounded"}
+"""Glow's cell by the set; on two spirals it diverges unless its couplings' factors are bounded."""
+
+
 def separated_modes(rows: pd.DataFrame) -> Judgement:
     """Mass where the data have none: FFJORD's at most half of Glow's on every set that both were trained on.
 
     Of both, what the data themselves have there is subtracted; a Glow that has no more than that left the space empty.
     At most partly reproduced while a Glow had less than the public script's iterations: more might have emptied it.
     """
-    pairs = paired_cases(rows, FIG2, {name: (name, f"{name}_glow") for name in COMPARED}, "empty_mass")
+    pairs = paired_cases(rows, FIG2, {name: (name, GLOWS[name]) for name in COMPARED}, "empty_mass")
     own = {name: max(final_values(rows, FIG2, name, "empty_mass_data"), default=0.0) for name in pairs.found}
     excess = {name: (ours - own[name], theirs - own[name]) for name, (ours, theirs) in pairs.found.items()}
     better = [theirs > 0 and ours <= 0.5 * theirs for ours, theirs in excess.values()]
     found = [f"{name} {a:.2%} against Glow's {b:.2%}, data {own[name]:.2%}" for name, (a, b) in pairs.found.items()]
     text = "; ".join(found)
-    share = min((_budget_share(rows, f"{name}_glow") for name in pairs.found), default=0.0)
+    share = min((_budget_share(rows, GLOWS[name]) for name in pairs.found), default=0.0)
     verdict = graded(better) if share >= 1 else at_most_partly(graded(better))
     text += f"; Glow had {share:.0%} of the public script's iterations"
     return pairs.judged(verdict, f"mass where the data's density is under a thousandth of its peak: {text}")

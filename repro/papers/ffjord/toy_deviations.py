@@ -43,6 +43,7 @@ TOYS = (
         subject="Glow",
         published="100 layers (Figure 2)",
         released="depth 10, scale sigmoid(s + 2), full matrices, Adamax 1e-4, 100,001 iterations",
-        ours="100 couplings of zuko with LU-factored maps, Adam 1e-3; 10,000 iterations in the tier `small`",
+        ours="100 couplings of zuko with LU-factored maps, Adam 1e-3; 10,000 iterations in the tier `small`; "
+        "scales between 1/1000 and 1000, or in cell `2spirals_glow_bounded`, where two seeds diverged, 1/2 and 2",
     ),
 )

@@ -8,10 +8,16 @@ from repro import plotting
 from repro.animation import Animation
 from repro.arrays import load_arrays
 from repro.data import DENSITIES
-from repro.papers.ffjord.toy_claims import COMPARED, FIG2, SETS
+from repro.papers.ffjord.toy_claims import COMPARED, FIG2, GLOWS, SETS
 from repro.results import curve, final_values, largest_text, mean_text, outcomes
 
-MODELS = {"": "FFJORD", "_hutchinson": "FFJORD, Hutchinson", "_planar": "planar CNF", "_glow": "Glow"}
+MODELS = {
+    "": "FFJORD",
+    "_hutchinson": "FFJORD, Hutchinson",
+    "_planar": "planar CNF",
+    "_glow": "Glow",
+    "_glow_bounded": "Glow, bounded",
+}
 """Suffix of a cell -> its model."""
 ORDER = (*COMPARED, *(name for name in SETS if name not in COMPARED))
 
@@ -33,8 +39,8 @@ def draw_toys(rows: pd.DataFrame) -> Figure | None:
         plotting.density_panel(line[0], plotting.restored(arrays["truth"]), window)
         plotting.caption(line[0], f"lowest NLL {mean_text(rows, FIG2, name, 'nll_floor', 3)}")
         plotting.points_panel(line[2], arrays["sample"].astype(float), window)
-        for axis, suffix in zip((line[1], *line[3:]), ("", "_planar", "_glow"), strict=True):
-            _draw_model(axis, rows, name + suffix, window)
+        for axis, cell in zip((line[1], *line[3:]), (name, f"{name}_planar", GLOWS.get(name, "none")), strict=True):
+            _draw_model(axis, rows, cell, window)
     return figure
 
 
