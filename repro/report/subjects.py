@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro.experiment import Judgement
-from repro.report import memory, peers, scaling, speed
+from repro.report import memory, nfe, peers, scaling, speed
 
 Measured = Any
 """What a subject's `load` gives: a table, or a list of entries; empty where nothing was measured."""
@@ -66,6 +66,7 @@ SUBJECTS = (
         memory.draw_memory,
         memory.finding,
     ),
+    Subject("nfe", "Evaluations of the field in a training step", nfe.load_nfe, nfe.nfe, nfe.draw_nfe, nfe.finding),
 )
 
 
