@@ -147,7 +147,7 @@ def cell_of(name, task, method, setting):
     except Exception as error:  # what fails is a result
         return Cell(known | {"status": status_of(error)}, None)
     counts = {key: value for key, value in asdict(stats).items() if "backward" not in key}
-    known |= {"status": "ok", "error": relative_error(end, task.exact), **counts}
+    known |= {"status": "ok", "error": relative_error(end.flatten(), task.exact.flatten()), **counts}
     if log_prob is not None and task.exact_log_prob is not None:
         known["error_log_prob"] = float((log_prob - task.exact_log_prob).abs().mean())
     return Cell(known, partial(task.run, solver))
@@ -176,5 +176,5 @@ def order(points):
     used = [p for p in used if p["kind"] == "tolerance" or p["setting"] >= ASYMPTOTIC]
     if len(used) < 3:
         return None
-    work = [p["setting" if p["kind"] == "steps" else "nfe_forward"] for p in used]
+    work = [float(p["setting" if p["kind"] == "steps" else "nfe_forward"]) for p in used]
     return -exponent(work, [p["error"] for p in used]).value if len(set(work)) > 1 else None

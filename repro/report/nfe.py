@@ -1,6 +1,6 @@
 """How often training steps evaluate their field: counts beside each other, the identity of dopri5, and a picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def held(group: Sequence[dict[str, Any]]) -> str:
     return NA if not laws else "holds" if all(laws) else "fails"
 
 
-def shown(value: float | str) -> str:
+def shown(value: float | int | str) -> str:
     """A value of an axis in words; powers of ten as such."""
     if isinstance(value, str):
         return value
@@ -107,9 +107,8 @@ def _of_training(cells: pd.DataFrame) -> str:
     for tolerance in (1e-3, 1e-7):
         found = [_number(cells, "tolerance", tolerance, "adjoint", state) for state in STATES]
         if all(found):
-            parts.append(
-                f"from {found[0]['nfe_forward']:.0f} to {found[1]['nfe_forward']:.0f} at tolerance {tolerance:g}"
-            )
+            before, after = (int(numbers["nfe_forward"]) for numbers in found)
+            parts.append(f"from {before} to {after} at tolerance {shown(tolerance)}")
     return f"training raises dopri5's forward evaluations {' and '.join(parts)}" if parts else ""
 
 
@@ -123,8 +122,8 @@ def _of_times(cells: pd.DataFrame) -> str:
         for way in ("adjoint", "checkpoint")
     )
     text = (
-        f"the adjoint starts anew at every output time, so that {ends[1]:g} of them instead of {ends[0]:g} take it from "
-        f"{adjoint[0]:.0f} to {adjoint[1]:.0f} backward evaluations on the trained field"
+        f"the adjoint starts anew at every output time, so that {ends[1]:g} of them instead of {ends[0]:g} take it "
+        f"from {adjoint[0]:.0f} to {adjoint[1]:.0f} backward evaluations on the trained field"
     )
     return text if None in checkpoint else f"{text}, checkpoint from {checkpoint[0]:.0f} to {checkpoint[1]:.0f}"
 
@@ -147,7 +146,7 @@ def _of_identity(cells: pd.DataFrame) -> str:
     return f"dopri5's identity 2 + 6 k holds in {sum(map(bool, laws))} of {len(laws)} passes to which it applies"
 
 
-def _number(cells: pd.DataFrame, axis: str, value: float, way: str, state: str) -> dict[str, Any]:
+def _number(cells: pd.DataFrame, axis: str, value: float | int, way: str, state: str) -> dict[str, Any]:
     chosen = cells[(cells["axis"] == axis) & (cells["way"] == way) & (cells["state"] == state)]
     found = chosen[(chosen["value"] == value) & (chosen["status"] == "ok")]
     return {str(key): cell for key, cell in found.iloc[0].items()} if len(found) else {}
@@ -164,7 +163,7 @@ STYLES = {
 }
 """Colour, marker, line and size of each series, the lowest first: they often lie upon each other."""
 LABELS = {FORWARD: FORWARD} | {way: f"backward, {way}" for way in STYLES if way != FORWARD}
-XLABELS = {"tolerance": "tolerance (rtol = atol)", "dimension": "dimension of the state"}
+XLABELS = {"tolerance": "rtol = atol", "solver": ""}
 
 
 def draw_nfe(cells: pd.DataFrame) -> Figure | None:
@@ -175,7 +174,7 @@ def draw_nfe(cells: pd.DataFrame) -> Figure | None:
     panels = [(axis, state) for axis in AXES for state in STATES if len(_panel_of(cells, axis, state))]
     rows = -(-len(panels) // 2)
     figure, axes = plotting.new_figure(rows, min(2, len(panels)), panel=(1.15 * plotting.COLUMN_WIDTH, 2.5))
-    plotting.panel_titles(axes, [f"{_of(cells, axis)}, {state}" for axis, state in panels])
+    plotting.panel_titles(axes, [f"{axis}, {state}" for axis, state in panels])
     counts = cells[["nfe_forward", "nfe_backward"]].astype(float).stack()
     for axis, panel in zip(axes, panels, strict=False):
         _panel(axis, panel[0], _panel_of(cells, *panel))
@@ -189,22 +188,23 @@ def draw_nfe(cells: pd.DataFrame) -> Figure | None:
 def _legend(figure: Figure, axes: Sequence[Axes], free: Sequence[Axes]) -> None:
     """In a panel's free place where there is one, else below."""
     known = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    given = ([known[label] for label in LABELS.values() if label in known], [x for x in LABELS.values() if x in known])
-    place: Callable[..., Any] = free[0].legend if free else figure.legend
-    place(
-        *given,
-        title="evaluations of the field",
-        loc="center" if free else "outside lower center",
-        ncols=1 if free else 4,
-    )
-
-
-def _of(cells: pd.DataFrame, axis: str) -> str:
-    return str(cells.loc[cells["axis"] == axis, "workload"].iloc[0])
+    labels = [label for label in LABELS.values() if label in known]
+    lines, title = [known[label] for label in labels], "evaluations of the field"
+    if free:
+        free[0].legend(lines, labels, title=title, loc="center")
+    else:
+        figure.legend(lines, labels, title=title, loc="outside lower center", ncols=2)
 
 
 def _panel_of(cells: pd.DataFrame, axis: str, state: str) -> pd.DataFrame:
     return cells[(cells["axis"] == axis) & (cells["state"] == state)]
+
+
+def _setting(name: str, chosen: pd.DataFrame) -> str:
+    """What the axis leaves as it is: the solver and its tolerance."""
+    solver = "" if name == "solver" else "dopri5"
+    tolerance = "" if name == "tolerance" else f"tolerance {shown(chosen['tolerance'].iloc[0])}"
+    return " at ".join(part for part in (solver, tolerance) if part)
 
 
 def _panel(axis: Axes, name: str, chosen: pd.DataFrame) -> None:
@@ -217,7 +217,8 @@ def _panel(axis: Axes, name: str, chosen: pd.DataFrame) -> None:
         style = {"color": colour, "marker": marker, "markersize": size, "linestyle": "" if name == "solver" else line}
         if len(found):
             axis.plot(places, found[column].astype(float), label=LABELS[series], linewidth=1.2, **style)
-    axis.set(yscale="log", ylabel="evaluations", xlabel=XLABELS.get(name, name))
+    label = ", ".join(part for part in (XLABELS.get(name, name), _setting(name, chosen)) if part)
+    axis.set(yscale="log", ylabel="evaluations", xlabel=f"{label} ({chosen['workload'].iloc[0]})")
     if name == "solver":
         axis.set_xticks(range(len(values)), values, rotation=35, ha="right")
     else:
