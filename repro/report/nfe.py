@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -175,10 +176,11 @@ def draw_nfe(cells: pd.DataFrame) -> Figure | None:
     rows = -(-len(panels) // 2)
     figure, axes = plotting.new_figure(rows, min(2, len(panels)), panel=(1.15 * plotting.COLUMN_WIDTH, 2.5))
     plotting.panel_titles(axes, [f"{axis}, {state}" for axis, state in panels])
-    counts = cells[["nfe_forward", "nfe_backward"]].astype(float).stack()
+    counts = cells[["nfe_forward", "nfe_backward"]].to_numpy(dtype=float)
+    limits = (float(np.nanmin(counts)) / 1.4, float(np.nanmax(counts)) * 1.4)
     for axis, panel in zip(axes, panels, strict=False):
         _panel(axis, panel[0], _panel_of(cells, *panel))
-        axis.set_ylim(counts.min() / 1.4, counts.max() * 1.4)  # the same in all panels, which are there to be compared
+        axis.set_ylim(*limits)  # the same in all panels, which are there to be compared
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     _legend(figure, axes, axes[len(panels) :])
@@ -218,7 +220,8 @@ def _panel(axis: Axes, name: str, chosen: pd.DataFrame) -> None:
         if len(found):
             axis.plot(places, found[column].astype(float), label=LABELS[series], linewidth=1.2, **style)
     label = ", ".join(part for part in (XLABELS.get(name, name), _setting(name, chosen)) if part)
-    axis.set(yscale="log", ylabel="evaluations", xlabel=f"{label} ({chosen['workload'].iloc[0]})")
+    axis.set(yscale="log", ylabel="evaluations")
+    axis.set_xlabel(f"{label} ({chosen['workload'].iloc[0]})", fontsize=7.5)
     if name == "solver":
         axis.set_xticks(range(len(values)), values, rotation=35, ha="right")
     else:

@@ -69,7 +69,7 @@ def solvers(cells: pd.DataFrame) -> pd.DataFrame:
 def _line(chosen: pd.DataFrame) -> dict[str, str]:
     first, done = chosen.iloc[0], chosen[chosen["status"] == "ok"]
     costs = [_at(done, target, column) for target in TARGETS for column in ("nfe_forward", "ms")]
-    best = done.loc[done["error"].idxmin()] if len(done) else None
+    best = done.sort_values("error").iloc[0] if len(done) else None
     failed = chosen[chosen["status"] != "ok"]
     values = (
         *(str(first[key]) for key in ("machine", "problem", "method", "engine")),
@@ -188,7 +188,7 @@ def draw_solvers(cells: pd.DataFrame) -> Figure | None:
         return None
     rows = [(family, cost) for family in FAMILIES for cost in COSTS]
     errors = cells.loc[cells["problem"].isin(names), "error"]
-    limits = (max(float(errors.min()) / 3, ROUNDING), 2.0)
+    limits = (max(float(errors.min()) / 3, ROUNDING), 2 * float(errors.max()))
     figure, axes = plotting.new_figure(len(rows), len(names), panel=(plotting.COLUMN_WIDTH, 2.5))
     for index, (family, cost) in enumerate(rows):
         row = axes[index * len(names) : (index + 1) * len(names)]
@@ -212,7 +212,11 @@ def _panel(axis: Axes, chosen: pd.DataFrame, family: str, cost: str, limits: tup
             if points.empty or (suffix and cost == "nfe_forward"):
                 continue
             colour = plotting.PALETTE[index]
-            style = {"color": colour, "marker": plotting.MARKERS[index], "markerfacecolor": face or colour}
+            style: dict[str, Any] = {
+                "color": colour,
+                "marker": plotting.MARKERS[index],
+                "markerfacecolor": face or colour,
+            }
             axis.plot(
                 points[cost],
                 np.maximum(points["error"], ROUNDING),
@@ -226,6 +230,9 @@ def _panel(axis: Axes, chosen: pd.DataFrame, family: str, cost: str, limits: tup
     axis.yaxis.set_major_locator(LogLocator(numticks=8))
     axis.yaxis.set_minor_locator(NullLocator())
     plotting.plain_log_ticks(axis, "x")
+    low, high = axis.get_xlim()
+    if high > 50 * low:  # labels at 2 and 5 would run into each other
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
 
 
 def _legend(axis: Axes) -> None:
