@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro.experiment import Judgement
-from repro.report import memory, nfe, peers, scaling, solvers, speed
+from repro.report import memory, nfe, nfe_figure, peers, scaling, solvers, solvers_figure, speed
 
 Measured = Any
 """What a subject's `load` gives: a table, or a list of entries; empty where nothing was measured."""
@@ -66,13 +66,15 @@ SUBJECTS = (
         memory.draw_memory,
         memory.finding,
     ),
-    Subject("nfe", "Evaluations of the field in a training step", nfe.load_nfe, nfe.nfe, nfe.draw_nfe, nfe.finding),
+    Subject(
+        "nfe", "Evaluations of the field in a training step", nfe.load_nfe, nfe.nfe, nfe_figure.draw_nfe, nfe.finding
+    ),
     Subject(
         "solvers",
         "What exactness costs by solver",
         solvers.load_solvers,
         solvers.solvers,
-        solvers.draw_solvers,
+        solvers_figure.draw_solvers,
         solvers.finding,
     ),
 )

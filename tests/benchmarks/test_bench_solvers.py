@@ -69,8 +69,8 @@ def test_a_flow_has_errors_of_state_and_log_density():
         loose, tight = (cell_of("toy", task, "dopri5", tolerance).known for tolerance in (1e-3, 1e-8))
         log_prob = UNTRAINED(solver_of("dopri5", 1e-3, task.length), "adjoint").log_prob(x)
     assert loose["error_log_prob"] == pytest.approx(float((log_prob - task.exact_log_prob).abs().mean()))
-    assert tight["error"] < 1e-8 < loose["error"]
-    assert tight["error_log_prob"] < 1e-7
+    assert tight["error"] < 1e-7 < loose["error"]
+    assert tight["error_log_prob"] < 1e-6
 
 
 def test_what_is_beyond_the_budget_is_a_status_and_is_not_timed():

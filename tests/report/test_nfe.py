@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from repro.report.nfe import COLUMNS, draw_nfe, finding, held, load_nfe, nfe, shown
+from repro.report.nfe import COLUMNS, finding, held, load_nfe, nfe, shown
+from repro.report.nfe_figure import draw_nfe
 
 FORWARD = {"nfe_forward": 14, "n_accepted": 2, "n_rejected": 0}
 TRAINED = {"nfe_forward": 38, "n_accepted": 4, "n_rejected": 2}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from repro.report.solvers import COLUMNS, cost_at, draw_solvers, finding, load_solvers, solvers
+from repro.report.solvers import COLUMNS, cost_at, finding, load_solvers, solvers
+from repro.report.solvers_figure import draw_solvers
 
 FLOW = "8gaussians"
 
