@@ -9,7 +9,7 @@ from benchmarks.settings import DEVICE
 from repro.data import DENSITIES, mnist
 from repro.flows import CNF
 from repro.measuring.step import Step, flow_step, mean_energy, solve_step
-from repro.nets.fields import ConcatSquashField
+from repro.nets.fields import ConcatSquashField, IgnoreField
 from repro.nets.odenet import ConvField, OdeBlock, ode_block_of, residual_net
 from repro.ode import Solver
 
@@ -59,9 +59,12 @@ def flow(solver, gradient, *, dim=32, width=256, depth=3, batch=256, divergence=
 
 
 def trajectory(solver, gradient, *, dim=64, width=64, depth=2, batch=256, times=2, dtype=torch.float32):
-    """A step of a plain field whose loss sees its state at so many output times, from 0 to 1."""
+    """A step of a plain perceptron whose loss sees its state at so many output times, from 0 to 1.
+
+    Its layers do not see the time: a gate would be folded into a copy of the weights at every evaluation.
+    """
     torch.manual_seed(0)
-    field = ConcatSquashField(dim, width, depth).to(DEVICE, dtype)
+    field = IgnoreField(dim, width, depth).to(DEVICE, dtype)
     y0 = torch.randn(batch, dim, generator=stream()).to(DEVICE, dtype)
     t = torch.linspace(0, 1, times, device=DEVICE, dtype=dtype)
     return solve_step(field, y0, t, solver, gradient, _over_all)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro.report import divergence, gradients, memory, peers, scaling, speed
+from repro.report import divergence, gradients, memory, nfe, nfe_figure, peers, scaling, solvers, solvers_figure, speed
 from repro.report.benchmarks import MeasuredClaim
 
 Measured = Any
@@ -73,6 +73,17 @@ SUBJECTS = (
         divergence.draw_divergence,
         divergence.finding,
         divergence.claims,
+    ),
+    Subject(
+        "nfe", "Evaluations of the field in a training step", nfe.load_nfe, nfe.nfe, nfe_figure.draw_nfe, nfe.finding
+    ),
+    Subject(
+        "solvers",
+        "What exactness costs by solver",
+        solvers.load_solvers,
+        solvers.solvers,
+        solvers_figure.draw_solvers,
+        solvers.finding,
     ),
 )
 

@@ -1,0 +1,158 @@
+"""What exactness costs by solver: error against evaluations and time, problem by problem."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repro.report.benchmarks import entries
+
+TARGETS = (1e-3, 1e-6)
+"""Errors at which solvers are compared."""
+COLUMNS = (
+    "machine",
+    "problem",
+    "solver",
+    "engine",
+    "order observed (of theory)",
+    *(f"{what} at error {target:.0e}".replace("e-0", "e-") for target in TARGETS for what in ("NFE", "time")),
+    "smallest error",
+    "log-density there",
+    "failed",
+)
+CLOSED_FORMS = ("decay", "linear", "oscillator", "logistic", "rational")
+"""Problems whose fields are plain functions; every other one is a trained flow."""
+
+
+def load_solvers(folder: Path) -> pd.DataFrame:
+    """Read results/benchmarks/: machine, problem, method, engine, setting, status, error, nfe_forward, ms, order, ….
+
+    Errors are relative, in the Euclidean norm over all elements; `error_log_prob` is a mean in nats; `ms` a median.
+    """
+    found = [_cell(machine, benchmark) for machine, benchmark in entries(folder, "work_precision")]
+    return pd.DataFrame(found)
+
+
+def _cell(machine: str, benchmark: dict[str, Any]) -> dict[str, Any]:
+    known = benchmark["extra_info"]
+    numbers = ("error", "error_log_prob", "nfe_forward", "n_accepted", "n_rejected", "order", "nominal_order")
+    return {
+        "machine": machine,
+        "problem": known["work_precision"],
+        **{key: known[key] for key in ("method", "engine", "setting", "status")},
+        "kind": known.get("kind", ""),
+        **{key: math.nan if known.get(key) is None else known[key] for key in numbers},
+        "ms": 1e3 * benchmark["stats"]["median"] if known["status"] == "ok" else math.nan,
+    }
+
+
+def solvers(cells: pd.DataFrame) -> pd.DataFrame:
+    """One line for each solver on each problem.
+
+    Orders are those with which the error falls with the steps (fixed) or the evaluations (adaptive). Evaluations and
+    times at an error are interpolated between settings; "≤" where the loosest one is exacter already.
+    """
+    if cells.empty:
+        return pd.DataFrame(columns=pd.Index(COLUMNS))
+    groups = cells.groupby(["machine", "problem", "method"], sort=False)
+    return pd.DataFrame([_line(chosen) for _, chosen in groups], columns=pd.Index(COLUMNS))
+
+
+def _line(chosen: pd.DataFrame) -> dict[str, str]:
+    first, done = chosen.iloc[0], chosen[chosen["status"] == "ok"]
+    costs = [_at(done, target, column) for target in TARGETS for column in ("nfe_forward", "ms")]
+    best = done.sort_values("error").iloc[0] if len(done) else None
+    failed = chosen[chosen["status"] != "ok"]
+    values = (
+        *(str(first[key]) for key in ("machine", "problem", "method", "engine")),
+        _order(chosen),
+        *costs,
+        "-" if best is None else f"{best['error']:.1e}",
+        "" if best is None or math.isnan(best["error_log_prob"]) else f"{best['error_log_prob']:.1e} nats",
+        "; ".join(f"{_setting(row)}: {_short(row['status'])}" for _, row in failed.iterrows()),
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _order(chosen: pd.DataFrame) -> str:
+    observed, nominal = chosen["order"].iloc[0], chosen["nominal_order"].iloc[0]
+    theory = "varies" if math.isnan(nominal) else f"{nominal:.0f}"
+    return f"{'-' if math.isnan(observed) else f'{observed:.2f}'} ({theory})"
+
+
+def _setting(row: pd.Series) -> str:
+    return f"{row['setting']:.0e}".replace("e-0", "e-") if row["setting"] < 1 else f"{row['setting']} steps"
+
+
+def _short(status: str) -> str:
+    """A status without where in the solve it happened."""
+    return status.partition(" in the step")[0]
+
+
+def _at(done: pd.DataFrame, target: float, column: str) -> str:
+    cost, how = cost_at(list(zip(done["error"], done[column], strict=True)), target)
+    if cost is None:
+        return how
+    number = f"{cost:.0f}" if column == "nfe_forward" else f"{cost:.3g} ms"
+    return f"≤ {number}" if how == "at most" else number
+
+
+def cost_at(points: Sequence[tuple[float, float]], error: float) -> tuple[float | None, str]:
+    """Interpolate the logarithm of a cost in the logarithm of the error.
+
+    A point that is both dearer and less exact than another is left out, so that the cost grows as the error falls.
+
+    Args:
+        points: Error and cost of each setting.
+        error: The error asked for, > 0.
+
+    Returns:
+        The cost, and how it was found: "interpolated"; "at most", where the cheapest point is as exact; or None and
+        "not reached".
+    """
+    front: list[tuple[float, float]] = []
+    for found, cost in sorted(points, key=lambda point: (point[1], point[0])):
+        if math.isfinite(found) and (not front or found < front[-1][0]):
+            front.append((max(found, 1e-300), cost))  # an error of 0 has no logarithm
+    if not front or front[-1][0] > error:
+        return None, "not reached"
+    if front[0][0] <= error:
+        return front[0][1], "at most"
+    (loose, low), (tight, high) = next(pair for pair in pairwise(front) if pair[1][0] <= error)
+    return low * (high / low) ** (math.log(loose / error) / math.log(loose / tight)), "interpolated"
+
+
+def finding(cells: pd.DataFrame) -> str:
+    """Which solver is the cheapest at which error on the trained flow, from the first machine's figures."""
+    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    flows = [name for name in dict.fromkeys(cells["problem"]) if name not in CLOSED_FORMS]
+    if not flows:
+        return ""
+    chosen = cells[cells["problem"] == flows[0]]
+    parts = [part for target in TARGETS if (part := _cheapest(chosen, target))]
+    return f"On the flow trained on {flows[0]}, {'; '.join(parts)}." if parts else ""
+
+
+def _cheapest(chosen: pd.DataFrame, target: float) -> str:
+    by_time, by_count = (_ranked(chosen, target, column) for column in ("ms", "nfe_forward"))
+    if not by_time:
+        return ""
+    (ms, fastest), (count, fewest) = by_time[0], by_count[0]
+    others = [pair for pair in by_time if not pair[1].endswith("_compiled")]
+    text = f"a relative error of {target:g} is reached soonest by {fastest} ({ms:.3g} ms)"
+    if others and others[0][1] != fastest:
+        text += f", outside the compiled engine by {others[0][1]} ({others[0][0]:.3g} ms)"
+    return f"{text}, and with the fewest evaluations by {fewest.removesuffix('_compiled')} ({count:.0f})"
+
+
+def _ranked(chosen: pd.DataFrame, target: float, column: str) -> list[tuple[float, str]]:
+    """The methods that reach an error, the cheapest first."""
+    costs = []
+    for method, points in chosen.groupby("method", sort=False):
+        cost, _ = cost_at(list(zip(points["error"], points[column], strict=True)), target)
+        if cost is not None:
+            costs.append((cost, str(method)))
+    return sorted(costs, key=lambda pair: pair[0])
