@@ -13,11 +13,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.fields import Traced
-from benchmarks.recorded import CLOCK, record
+from benchmarks.recorded import CLOCK, peak_of, record
 from benchmarks.settings import DEVICE, QUICK, grid
 from benchmarks.tasks import stream
 from repro.flows.divergence import DIVERGENCES, NOISES
-from repro.measuring.fresh import fresh, peak
+from repro.measuring.fresh import fresh
 from repro.measuring.meters import status_of
 from repro.measuring.step import Step
 from repro.metrics import saved_bytes, timed
@@ -165,7 +165,7 @@ def test_cost(dim, way, part, measured, benchmark):
     found = measured(dim)
     known = dict(found.get((way, part), found))
     if known["status"] == "ok" and part == PASSES[1] and not QUICK:
-        known |= fresh(partial(peak, partial(trace_step, way, dim), DEVICE), threads=1) | {"seconds": known["seconds"]}
+        known |= peak_of(partial(trace_step, way, dim))
     seconds = known.pop("seconds", [])
     record(benchmark, {"divergence": "dimension", "value": dim, "way": way, "pass": part} | known, seconds)
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from benchmarks import tasks
-from benchmarks.recorded import CLOCK, record
+from benchmarks.recorded import CLOCK, peak_of, record
 from benchmarks.settings import DEVICE, QUICK, grid
-from repro.measuring.fresh import fresh, peak
+from repro.measuring.fresh import fresh
 from repro.measuring.meters import interleave, relative_error, start
 from repro.measuring.step import Step
 from repro.ode import Solver
@@ -132,6 +132,6 @@ def test_gradient(name, way, tolerance, measured, benchmark):
     found = measured(name)
     known = dict(found.get((way, tolerance), found))
     if known["status"] == "ok" and not QUICK:
-        known |= fresh(partial(peak, maker(name, way, tolerance), DEVICE), threads=1)
+        known |= peak_of(maker(name, way, tolerance))
     seconds = known.pop("seconds", [])
     record(benchmark, {"gradients": name, "way": way, "tolerance": tolerance} | known, seconds)

@@ -1,6 +1,10 @@
 """Entries of pytest-benchmark's file for what another process measured: times, and figures that are no times."""
 
 from collections.abc import Iterator
+from functools import partial
+
+from benchmarks.settings import DEVICE
+from repro.measuring.fresh import fresh, peak
 
 
 class Recorded:
@@ -21,6 +25,14 @@ class Recorded:
 
 
 CLOCK = Recorded()
+
+
+def peak_of(make):
+    """The peak memory of a step in a fresh process; or why there is none, which leaves its times and counts alone."""
+    found = fresh(partial(peak, make, DEVICE), threads=1)
+    if found["status"] != "ok":
+        return {"peak_status": found["status"]}
+    return {"peak_bytes": found["peak_bytes"], "meter": found["meter"]}
 
 
 def record(benchmark, known, seconds=()):

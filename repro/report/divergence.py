@@ -180,7 +180,7 @@ def draw_divergence(cells: pd.DataFrame) -> Figure | None:
         return None
     cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
     figure, axes = plotting.new_figure(2, 2)
-    titles = ("time, forward", f"time, {BOTH}", "kept by autograd", "noise at D = 128, dotted: Rademacher")
+    titles = ("time, forward", f"time, {BOTH}", "kept by autograd", "noise at D = 128")
     plotting.panel_titles(axes, titles)
     costs = cells[cells["axis"] == "dimension"]
     for axis, part, column, scale in (
@@ -220,7 +220,12 @@ def _noises(axis: Axes, noises: pd.DataFrame) -> None:
             chosen = noises[(noises["way"] == way) & (noises["noise"] == kind)].sort_values("value")
             if len(chosen):
                 axis.plot(chosen["value"], chosen["spread"], linestyle=line, **_style(way))
-    axis.set(xscale="log", yscale="log", xlabel="products with the Jacobian", ylabel="standard deviation / ‖J‖$_F$")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="products with the Jacobian; dotted: signs",
+        ylabel="standard deviation / ‖J‖$_F$",
+    )
     axis.set_xticks(values := sorted(set(noises["value"])), [f"{value:g}" for value in values])
     axis.set_xticks([], minor=True)
     plotting.plain_log_ticks(axis, "y")
