@@ -126,7 +126,9 @@ def finding(cells: pd.DataFrame) -> str:
             f"its time from D = {LARGE} on like {powers[2]} and {powers[3]}"
         )
     if (dim := crossover(cells, "exact", "Hutchinson")) is not None:
-        parts.append(f"the exact trace is the dearer one from D = {dim:.0f} on")
+        least = cells.loc[cells["axis"] == "dimension", "value"].min()
+        where = "at every D measured" if dim == least else f"from D = {dim:.0f} on"
+        parts.append(f"the exact trace is the dearer one {where}")
     if best := _least_spread(cells):
         parts.append(best)
     text = "; ".join(parts)
