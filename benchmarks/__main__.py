@@ -7,6 +7,7 @@ goes to results/local/benchmarks/. Exit codes: 0 done, 1 a benchmark failed or t
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,16 +59,18 @@ def _options(arguments):
 
 
 def _run(name, target, environment):
-    """One subset; its file replaces an older one only when it is whole."""
+    """One subset; its file replaces an older one only when all of it went well."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / target.name
         settings = ["-o", "addopts=-q -p no:cacheprovider", "-o", "python_files=bench_*.py", "--benchmark-only"]
         shown = ["--benchmark-columns=median,iqr,rounds", "--benchmark-sort=fullname", f"--benchmark-json={output}"]
         command = [sys.executable, "-m", "pytest", str(HERE / f"bench_{name}.py"), *settings, *shown]
         done = subprocess.run(command, env=environment, cwd=HERE.parent, check=False)
-        if output.exists() and output.stat().st_size:
-            output.replace(target)
+        if done.returncode == 0:
+            part = target.with_name(f".{target.name}.part")
+            shutil.copy(output, part)
+            part.replace(target)
             print(f"wrote {os.path.relpath(target)}")
     return done.returncode == 0
 

@@ -55,9 +55,13 @@ def field_and_state(dim):
 def trace_step(way, dim):
     """A step whose loss is the sum of the field and its trace, for the field's parameters."""
     field, t, y = field_and_state(dim)
+
+    def warm():  # the same way in its least dimension loads what it needs
+        trace_step(way, min(DIMENSIONS)).take()
+
     if WAYS[way] is None:
         brute = Traced(field)
-        return Step(lambda: sum(part.sum() for part in brute(t, (y,))), tuple(field.parameters()))
+        return Step(lambda: sum(part.sum() for part in brute(t, (y,))), tuple(field.parameters()), warm=warm)
     name, probes = WAYS[way]
     width = field.bottleneck if name == "bottleneck" else dim
     noise = torch.randn(probes, BATCH, width, generator=stream(1)).to(DEVICE) if probes else None
@@ -65,9 +69,6 @@ def trace_step(way, dim):
     def loss():
         dy, trace = DIVERGENCES[name](field, t, y, noise)
         return dy.sum() + trace.sum()
-
-    def warm():
-        field(t, y).sum().backward()
 
     return Step(loss, tuple(field.parameters()), warm=warm)
 

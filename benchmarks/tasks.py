@@ -8,7 +8,7 @@ import repro
 from benchmarks.settings import DEVICE
 from repro.data import DENSITIES, mnist
 from repro.flows import CNF
-from repro.measuring.step import Step, flow_step, mean_energy, solve_step
+from repro.measuring.step import Step, flow_step, mean_energy, one_step, solve_step
 from repro.nets.fields import ConcatSquashField, IgnoreField
 from repro.nets.odenet import ConvField, OdeBlock, ode_block_of, residual_net
 from repro.ode import Solver
@@ -41,7 +41,7 @@ def network_step(net, images, labels):
         if block is None:
             loss().backward()
             return
-        solver, block.solver = block.solver, Solver("euler", step_size=1.0, engine=block.solver.engine)
+        solver, block.solver = block.solver, one_step(block.solver, 1.0)
         loss().backward()
         block.solver = solver
 

@@ -5,18 +5,22 @@ after a wasteful one would seem to need nothing. A process that ran out of memor
 """
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import os
+import pickle
 import resource
 import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cloudpickle
 import torch
@@ -26,6 +30,33 @@ from repro.measuring.step import Step
 from repro.metrics import PeakMemory, timed
 
 Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What of a process a call may depend on, taken along to the process that makes it."""
+
+    path: tuple[str, ...]
+    folder: str
+    environment: dict[str, str]
+    dtype: torch.dtype
+    threads: int | None
+
+    @classmethod
+    def of_this_process(cls, threads: int | None) -> "Setting":
+        """The setting here, with another number of threads."""
+        return cls(tuple(sys.path), str(Path.cwd()), dict(os.environ), torch.get_default_dtype(), threads)
+
+    def take_over(self) -> None:
+        """Make it that of this process."""
+        sys.path[:] = self.path
+        os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        torch.set_default_dtype(self.dtype)
+        torch.backends.cudnn.allow_tf32 = False  # as the suite's commands have it
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
 
 
 def fresh(call: Callable[[], Result], *, threads: int | None = None, timeout: float = 600.0) -> Result:
@@ -39,46 +70,79 @@ def fresh(call: Callable[[], Result], *, threads: int | None = None, timeout: fl
     Returns:
         What the call gave; else {"status": …}: "out of memory" also where the system killed the process.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        payload, output, errors = (Path(folder) / name for name in ("payload", "result", "errors"))
-        payload.write_bytes(cloudpickle.dumps((call, threads)))
-        code = NURSERY.run(Path(folder), timeout)
-        if output.exists():
-            return cloudpickle.loads(output.read_bytes())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            payload = pickle.dumps((Setting.of_this_process(threads), cloudpickle.dumps(call)))
+        except Exception as error:  # the call holds what cannot be sent: a lock, an open file
+            return {"status": status_of(error)}
+        (folder / "payload").write_bytes(payload)
+        code = NURSERY.run(folder, timeout)
+        if (folder / "result").exists():
+            return cloudpickle.loads((folder / "result").read_bytes())
+        errors = folder / "errors"
         return {"status": _how_it_ended(code, errors.read_bytes() if errors.exists() else b"", timeout)}
 
 
 class _Nursery:
     """A process that has loaded torch and forks one child for each call: fresh, and at once.
 
-    It never computes anything itself, so that no thread is lost in the fork and no memory was used before it.
+    It never computes anything itself, so that no thread is lost in the fork and no memory was used before it. One call
+    at a time; whatever breaks a call off ends the nursery, and the next call starts another.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
+        self._answers: TextIO | None = None
+        self._lock = threading.Lock()
 
     def run(self, folder: Path, timeout: float) -> int | None:
         """Let a child work on a folder; return its exit code, negative for a signal, or None after the timeout."""
-        if self._process is None or self._process.poll() is not None:
-            self._process = self._started()
-        requests, answers = self._process.stdin, self._process.stdout
-        assert requests is not None
-        assert answers is not None
-        print(folder, file=requests, flush=True)
-        child = int(answers.readline())
-        ready, _, _ = select.select([answers], [], [], timeout)
-        if not ready:
-            os.kill(child, signal.SIGKILL)
-        code = int(answers.readline())
-        return code if ready else None
+        with self._lock:
+            try:
+                return self._run(folder, timeout)
+            except BaseException:
+                self._end()
+                raise
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _run(self, folder: Path, timeout: float) -> int | None:
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._answers is not None
+        print(folder, file=self._process.stdin, flush=True)
+        child = self._answers.readline()
+        ready, _, _ = select.select([self._answers], [], [], timeout)
+        if not ready:
+            os.kill(int(child), signal.SIGKILL)
+        code = self._answers.readline()
+        if not child or not code:
+            self._end()
+            return -signal.SIGKILL  # the system took the nursery itself
+        return int(code) if ready else None
+
+    def _start(self) -> None:
         path = os.pathsep.join(str(Path(entry or ".").resolve()) for entry in sys.path)  # the same modules as here
-        command, environment = [sys.executable, "-m", "repro.measuring.worker"], {**os.environ, "PYTHONPATH": path}
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1)
-        atexit.register(process.kill)
-        return process
+        reading, writing = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "repro.measuring.worker", str(writing)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[writing],
+            start_new_session=True,  # an interruption from the keyboard is the caller's to handle
+            text=True,
+        )
+        os.close(writing)
+        self._answers = os.fdopen(reading)
+        atexit.register(self._process.kill)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
 
 
 NURSERY = _Nursery()
@@ -97,27 +161,39 @@ def peak(make: Callable[[], Step], device: torch.device) -> Result:
     """Measure the peak memory of one step over what is there before it; to be called in a fresh process.
 
     The baseline is taken after the step's `warm` evaluation, so that it holds the model, the data and every library,
-    but neither gradients nor graph. What a step adds for good, its parameters' gradients, counts.
+    but neither gradients nor graph. What a step adds for good, its parameters' gradients, counts; what an allocator
+    keeps of freed memory does not, as far as it can be told to let go.
 
     Returns:
         peak_bytes; meter, that `peak_bytes` was read from; seconds of the step; status.
     """
     try:
+        _return_at_once()
         step = make()
         if step.warm is not None:
             step.warm()
         step.clear()
-        _limit(device)
-        _forget()
+        meter = _forget()
         memory = PeakMemory(device)
         seconds = timed(step.take, device)
-        return {"status": "ok", "peak_bytes": memory.read(), "meter": memory.unit, "seconds": seconds}
+        known = {"meter": meter if device.type == "cpu" else memory.unit, "seconds": seconds}
+        return {"status": "ok", "peak_bytes": memory.read(), **known}
     except Exception as error:  # an out-of-memory cell is a result
         return {"status": status_of(error)}
 
 
-def _forget() -> None:
-    """Give freed memory back to the system and begin the peak anew, where the system allows it (Linux)."""
+def _return_at_once() -> None:
+    """Give every tensor above 64 KiB pages of its own, which go back to the system when it is freed (glibc).
+
+    By itself glibc keeps freed blocks in a heap that fragments, and the resident set creeps up with the number of
+    operations whatever is alive.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(-3, 64 * 1024)  # M_MMAP_THRESHOLD, which also ends its growing by itself
+
+
+def _forget() -> str:
+    """Give freed memory back and begin the peak anew, where the system allows it (Linux); name a CPU's meter."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -125,12 +201,13 @@ def _forget() -> None:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # 5: the peak of the resident set
     except (AttributeError, OSError):
-        return
+        return "bytes (ru_maxrss over baseline)"
+    return "bytes (VmHWM, reset before the step, over baseline)"
 
 
-def _limit(device: torch.device) -> None:
+def limit() -> None:
     """Let an allocation fail that the machine could not bear: a clean error instead of a machine out of memory."""
-    if device.type == "cpu" and Path("/proc/meminfo").exists():
+    if Path("/proc/meminfo").exists():
         left = int(0.9 * _kib("/proc/meminfo", "MemAvailable")) * 1024
         size = _kib("/proc/self/status", "VmData") * 1024 + left
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))

@@ -18,12 +18,14 @@ from repro import plotting
 from repro.checks import check_name, check_positive_counts
 from repro.measuring.fresh import fresh, peak
 from repro.measuring.meters import Cell, counted, interleave, relative_error, start, status_of
-from repro.measuring.step import Loss, mean_energy, solve_step, tight
+from repro.measuring.step import Loss, mean_energy, solve_step
 from repro.ode import GRADIENTS, SOLVERS, Solver
 from repro.ode.solve import check_problem
 from repro.types import State, Times, VectorField
 
 MIB = 2**20
+MOST_EVALUATIONS = 100_000
+"""Of the reference, whose tolerance a field with kinks may never reach."""
 COLUMNS = (
     "solver",
     "gradient",
@@ -150,16 +152,20 @@ def measure(
         for name, solver in named.items()
         for gradient in gradients
     }
-    cells = {key: start(make, y0.device) for key, make in makers.items()}
+    threads = torch.get_num_threads()
+    peaks = {
+        key: fresh(partial(peak, make, y0.device), threads=threads) if peak_memory else {}
+        for key, make in makers.items()
+    }
+    # a pair that ran out of memory there must not take this process with it
+    cells = {
+        key: Cell("out of memory") if peaks[key].get("status") == "out of memory" else start(make, y0.device)
+        for key, make in makers.items()
+    }
     interleave(cells, rounds, y0.device)
     exact, how = _reference(field, y0, t, loss, own, reference_tolerance)
-    peaks = {
-        key: fresh(partial(peak, make, y0.device), threads=torch.get_num_threads())
-        for key, make in makers.items()
-        if peak_memory and cells[key].step is not None
-    }
     meter = next((str(found["meter"]) for found in peaks.values() if "meter" in found), "not measured")
-    lines = [_line(key, cell, peaks.get(key, {}), exact) for key, cell in cells.items()]
+    lines = [_line(key, cell, peaks[key], exact) for key, cell in cells.items()]
     return Measurement(pd.DataFrame(lines, columns=pd.Index(COLUMNS)), meter, how)
 
 
@@ -180,19 +186,28 @@ def _reference(
     field: VectorField, y0: State, t: Times, loss: Loss, parameters: tuple[Tensor, ...] | None, tolerance: float
 ) -> tuple[Exact | None, str]:
     """Gradient and loss by a tight solve in float64; without them there are no errors, and the reason says why."""
-    if isinstance(field, nn.Module) and parameters is None:
-        double = copy.deepcopy(field).double()
-    elif y0.dtype == torch.float64:
-        double = field
-    else:
+    if not isinstance(field, nn.Module) and y0.dtype != torch.float64:
         return None, "no reference: a field that is no module cannot be made float64; give y0 and parameters in float64"
     try:
-        solver = tight(Solver(), tolerance)
+        double, parameters = _in_float64(field, parameters)
+        solver = Solver("dopri5", rtol=tolerance, atol=tolerance, max_nfe=MOST_EVALUATIONS)
         step = solve_step(double, y0.double(), t.double(), solver, "checkpoint", loss, parameters)
         exact = counted(step)["loss"]
     except Exception as error:  # the field is the user's, and so is what it raises in float64
         return None, f"no reference: {status_of(error)}"
     return (step.gradient(), exact), f"dopri5 in float64, rtol = atol = {tolerance:g}"
+
+
+def _in_float64(
+    field: VectorField, parameters: tuple[Tensor, ...] | None
+) -> tuple[VectorField, tuple[Tensor, ...] | None]:
+    """A copy of a module in float64, and what was to be differentiated in the copy; a function as it is."""
+    if not isinstance(field, nn.Module):
+        return field, parameters
+    names = {id(p): name for name, p in field.named_parameters()}
+    double = copy.deepcopy(field).double()
+    copies = dict(double.named_parameters())
+    return double, None if parameters is None else tuple(copies[names[id(p)]] for p in parameters)
 
 
 def _line(key: tuple[str, str], cell: Cell, peak: Mapping[str, Any], exact: Exact | None) -> dict[str, Any]:

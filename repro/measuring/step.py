@@ -80,16 +80,17 @@ def solve_step(
     leaves = tuple(p for p in own if p.requires_grad)
     found: list[Stats] = []
 
-    def of(solver: Solver, gradient: str, t: Times) -> Tensor:
+    def evaluate() -> Tensor:
         solution = solve(field, start, t, solver, gradient, parameters=leaves)
         found[:] = [solution.stats]
         return loss(solution.y)
 
-    def warm() -> None:
+    def warm() -> None:  # by a loss that takes any number of output times
         ends = t[[0, -1]]
-        of(_one_step(solver, float((ends[1] - ends[0]).abs())), gradient, ends).backward()
+        once = one_step(solver, float((ends[1] - ends[0]).abs()))
+        mean_energy(solve(field, start, ends, once, gradient, parameters=leaves).y).backward()
 
-    return Step(lambda: of(solver, gradient, t), (start, *leaves), lambda: found[0] if found else None, warm)
+    return Step(evaluate, (start, *leaves), lambda: found[0] if found else None, warm)
 
 
 def flow_step(flow: CNF, x: Float[Tensor, "batch dim"], noise: Tensor | None = None) -> Step:
@@ -106,19 +107,20 @@ def flow_step(flow: CNF, x: Float[Tensor, "batch dim"], noise: Tensor | None = N
 
     def warm() -> None:
         once = copy.copy(flow)
-        once.solver = _one_step(flow.solver, flow.t1)
+        once.solver = one_step(flow.solver, flow.t1)
         (-once.log_prob(x, noise=noise).mean()).backward()
 
     return Step(loss, tuple(p for p in flow.parameters() if p.requires_grad), lambda: flow.stats, warm)
 
 
-def _one_step(solver: Solver, size: float) -> Solver:
-    """One Euler step of the same engine; VODE has none and leaves its own code out of the warm-up."""
-    engine = "torchdiffeq" if solver.engine == "scipy" else solver.engine
-    return Solver("euler", engine=engine, step_size=size)
+def one_step(solver: Solver, size: float) -> Solver:
+    """A solver that needs the same code as `solver` but takes a single step.
 
-
-def tight(solver: Solver, tolerance: float) -> Solver:
-    """A solver whose error is far below that of `solver`: torchdiffeq's dopri5 at a tolerance, with its budget."""
-    reference = Solver("dopri5", rtol=tolerance, atol=tolerance)
-    return replace(reference, max_nfe=solver.max_nfe)
+    The compiled engine makes code for each method, so that it keeps its own; of the others one Euler step is enough.
+    VODE leaves its own code out of the warm-up.
+    """
+    if solver.engine != "compiled":
+        return Solver("euler", step_size=size)
+    if solver.is_fixed_step:
+        return replace(solver, step_size=size)
+    return replace(solver, rtol=1e9, atol=1e9, first_step=size)

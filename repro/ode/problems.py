@@ -54,11 +54,11 @@ def _decay_flow(y0: State, t0: Scalar, t: Scalar) -> State:
 
 
 def _linear(t: Scalar, y: State) -> State:
-    return y @ _MATRIX.mT
+    return y @ _MATRIX.to(y).mT
 
 
 def _linear_flow(y0: State, t0: Scalar, t: Scalar) -> State:
-    return y0 @ torch.linalg.matrix_exp(_MATRIX * (t - t0)).mT
+    return y0 @ torch.linalg.matrix_exp(_MATRIX.to(y0) * (t - t0)).mT
 
 
 def _oscillator(t: Scalar, y: State) -> State:

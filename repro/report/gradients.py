@@ -23,6 +23,7 @@ COLUMNS = (
     "time",
     "kept by autograd",
     "peak",
+    "reference",
     "status",
 )
 WAYS = (
@@ -84,7 +85,7 @@ def _line(cell: pd.Series) -> dict[str, str]:
             "-" if pd.isna(cell["peak_mib"]) else f"{cell['peak_mib']:.3g} MiB",
         ]
     first = [cell["machine"], cell["workload"], cell["way"], f"{cell['tolerance']:g}"]
-    return dict(zip(COLUMNS, [*first, *figures, cell["status"]], strict=True))
+    return dict(zip(COLUMNS, [*first, *figures, cell["reference"], cell["status"]], strict=True))
 
 
 Series = tuple[str, pd.DataFrame]
@@ -136,16 +137,17 @@ def _in_words(found: tuple[str, float]) -> str:
 def _cheapest(cells: pd.DataFrame, workload: str, column: str) -> tuple[str, float] | None:
     """The way that reaches the error at the least cost, and that cost."""
     found = []
-    for way, chosen in _series(cells, workload):
-        costs = memory_of(chosen) if column == "memory" else chosen[column]
-        if (cost := cost_at(chosen["error"].tolist(), costs.tolist(), ASKED)) is not None:
+    for way, points in _series(cells, workload):
+        chosen = points.assign(memory=memory_of(points)).dropna(subset=[column])
+        costs = chosen[column]
+        if len(chosen) and (cost := cost_at(chosen["error"].tolist(), costs.tolist(), ASKED)) is not None:
             found.append((way, cost))
     return min(found, key=lambda pair: pair[1]) if found else None
 
 
 def memory_of(chosen: pd.DataFrame) -> pd.Series:
-    """The peak, or what autograd keeps where no peak was measured, in MiB."""
-    return chosen["peak_mib"].fillna(chosen["saved_mib"])
+    """The peak, or what autograd keeps where no peak at all was measured, in MiB: never a mixture of two meters."""
+    return chosen["peak_mib"] if chosen["peak_mib"].notna().any() else chosen["saved_mib"]
 
 
 def draw_gradients(cells: pd.DataFrame) -> Figure | None:
