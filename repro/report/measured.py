@@ -15,7 +15,8 @@ Kind = Literal["status", "time", "count", "error", "metric"]
 COUNT = re.compile(r"(nfe|n)_\w+|(saved_bytes|flops)(_\w+)?")
 ERROR = re.compile(r"(?!seconds_)(\w+_)?error(_\w+)?")
 """The rule for a benchmark's `extra_info`: a name that is wholly one of these is a count, or, if its value is a float,
-an error. Nothing else is compared: ratios, second medians and first calls repeat the times or were taken once."""
+an error. Nothing else is compared: ratios, second medians and first calls repeat the times or were taken once, as was
+a time whose `timing` is "cold"; an entry of 0 s had none."""
 
 
 class CompareError(ValueError):
@@ -166,7 +167,8 @@ def _benchmark_figures(extra: Mapping[str, Any], stats: Mapping[str, Any]) -> di
     figures: dict[str, Figure] = {}
     if "status" in extra:
         figures["status"] = Figure("status", str(extra["status"]))
-    if extra.get("status", "ok") == "ok":  # else the seconds are those until it was known not to work
+    timed = extra.get("timing") != "cold" and float(stats["median"]) > 0
+    if timed and extra.get("status", "ok") == "ok":  # else the seconds are those until it was known not to work
         figures["median time"] = Figure("time", float(stats["median"]), "s", float(stats["q1"]), float(stats["q3"]))
     for name, value in extra.items():
         if COUNT.fullmatch(name):

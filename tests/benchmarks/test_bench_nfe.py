@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchdiffeq import odeint
 
-from benchmarks.bench_nfe import CELLS, counted, identity, toy, visited
+from benchmarks.bench_nfe import _cells, counted, identity, toy, visited
 from benchmarks.toys import points, toy_flow
 from repro.measuring.step import flow_step
 from repro.ode import GRADIENTS, Solver
@@ -97,5 +97,5 @@ def test_a_first_step_saves_one_evaluation():
 
 
 def test_every_cell_has_a_name_of_its_own():
-    names = [cell[:5] for cell in CELLS]
+    names = [cell[:5] for cell in _cells()]
     assert len(set(names)) == len(names)

@@ -1,6 +1,8 @@
 """A fresh process gives what the call gives, and says how it ended if it ended badly; its memory meter is right."""
 
 import os
+import signal
+import threading
 import time
 from functools import partial
 
@@ -42,6 +44,56 @@ def test_a_call_that_takes_too_long_is_ended():
     assert fresh(lambda: {"fine": 1}) == {"fine": 1}
 
 
+def test_the_setting_goes_along(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("ANSWER = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SAID_LATER", "yes")
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = fresh(_what_is_here)
+    finally:
+        torch.set_default_dtype(before)
+    assert found == {"answer": 42, "said": "yes", "folder": str(tmp_path), "dtype": "torch.float64"}
+
+
+def _what_is_here():
+    import only_here
+
+    said = os.environ["SAID_LATER"]
+    return {"answer": only_here.ANSWER, "said": said, "folder": os.getcwd(), "dtype": str(torch.ones(1).dtype)}  # noqa: PTH109
+
+
+def test_what_is_printed_is_no_answer():
+    assert fresh(lambda: print("17") or {"fine": 1}) == {"fine": 1}
+
+
+def test_what_cannot_be_sent_is_a_status():
+    lock = threading.Lock()
+    assert fresh(lambda: {"locked": lock.locked()})["status"].startswith("TypeError: cannot pickle")
+
+
+def test_a_broken_wait_leaves_the_next_call_sound():
+    def stop(number, frame):
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(InterruptedError):
+            fresh(lambda: time.sleep(60))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert fresh(lambda: {"fine": 1}) == {"fine": 1}
+    assert fresh(lambda: time.sleep(60), timeout=0.5) == {"status": "stopped after 0.5 s"}
+
+
+def test_if_the_system_takes_the_nursery_another_is_started():
+    assert fresh(lambda: os.kill(os.getppid(), 9) or time.sleep(1) or {}) in ({"status": "out of memory"}, {})
+    assert fresh(lambda: {"fine": 1}) == {"fine": 1}
+
+
 def keep(mib, leaf):
     """A loss whose graph keeps so many MiB: exp saves its result."""
     ones = torch.ones(mib * MIB // 4)
@@ -59,7 +111,7 @@ def test_an_allocation_of_known_size_is_measured_within_5_percent():
     copies = (large["peak_bytes"] - small["peak_bytes"]) / (64 * MIB)
     assert copies == pytest.approx(round(copies), rel=0.05)
     assert small["peak_bytes"] == pytest.approx(copies * 64 * MIB, rel=0.05)
-    assert "baseline" in small["meter"]
+    assert small["meter"] == "bytes (VmHWM, reset before the step, over baseline)"
     assert small["seconds"] > 0
 
 

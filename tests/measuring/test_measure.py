@@ -1,6 +1,7 @@
 """A user's own field is measured: errors against closed forms, counts, pictures, and pairs that do not work."""
 
 import math
+import threading
 
 import pandas as pd
 import pytest
@@ -78,6 +79,36 @@ def test_a_function_in_float32_has_no_reference_and_says_why():
     assert found.reference.startswith("no reference: ")
     assert pd.isna(found.table["gradient_error"].item())
     assert found.table["status"].item() == "ok"
+
+
+def test_a_loss_may_see_every_output_time():
+    target, t = torch.ones(5, 1, 2, dtype=torch.float64), torch.linspace(0, 1, 5, dtype=torch.float64)
+    found = repro.measure(
+        Decay(),
+        target[0],
+        t,
+        gradients=["adjoint"],
+        loss=lambda y: (y - target).square().mean(),
+        rounds=1,
+    )
+    assert found.table["status"].item() == "ok"
+    assert found.table["peak_mib"].item() > 0
+
+
+def test_named_parameters_of_a_module_are_those_of_its_copy():
+    field = Decay()
+    settings = {"gradients": ["checkpoint"], "rounds": 1, "peak_memory": False, "parameters": [field.rate]}
+    found = repro.measure(field, torch.ones(1, 2, dtype=torch.float64), T, **settings)
+    assert found.table["gradient_error"].item() < 1e-4
+
+
+def test_a_field_that_cannot_be_copied_has_times_all_the_same():
+    field = Decay()
+    field.lock = threading.Lock()
+    found = repro.measure(field, torch.ones(1, 2, dtype=torch.float64), T, gradients=["adjoint"], rounds=1)
+    assert found.table["time_ms"].item() > 0
+    assert found.table["status"].item().startswith("peak memory: TypeError")
+    assert found.reference.startswith("no reference: TypeError")
 
 
 def test_a_failing_pair_leaves_the_others():
