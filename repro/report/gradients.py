@@ -127,7 +127,9 @@ def finding(cells: pd.DataFrame) -> str:
                 f"on the {workload} {_in_words(cheapest['ms'])} takes the least time ({cheapest['ms'][1]:.3g} ms) and "
                 f"{_in_words(cheapest['memory'])} the least memory ({cheapest['memory'][1]:.3g} MiB)"
             )
-    return f"For a gradient with a relative error of {ASKED:g}: {'; '.join(parts)}." if parts else ""
+        else:
+            parts.append(f"on the {workload} none reaches it at the tolerances measured")
+    return f"For a gradient with a relative error of {ASKED:g}: {'; '.join(parts)}."
 
 
 def _in_words(found: tuple[str, float]) -> str:

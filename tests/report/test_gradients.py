@@ -55,7 +55,9 @@ def test_the_finding_names_the_cheapest_ways(write):
         "For a gradient with a relative error of 0.01: on the toy backprop takes the least time (20 ms) and adjoint "
         "the least memory (4 MiB)."
     )
-    assert finding(write(entry("backprop", 1e-3, 0.5, 1))) == ""
+    assert finding(write(entry("backprop", 1e-3, 0.5, 1))).endswith(
+        "on the toy none reaches it at the tolerances measured."
+    )
 
 
 def test_a_failed_cell_has_its_status(write):
