@@ -4,7 +4,7 @@ Every table stands by itself. Its lines carry the value that they were measured 
 with which the page's script answers for the reader's own dimension, batch, memory and tolerance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -93,7 +93,7 @@ def _gradient(cells: pd.DataFrame, work: str, error: float) -> Line | None:
     time, memory = (_cheapest_gradient(cells, error, column) for column in ("ms", "memory"))
     if not time or not memory:
         return None
-    answer = f"Gradient within {error:g} on the {work}: {time} is the quickest, {memory} the leanest."
+    answer = f"Gradient within {error:g} on the {work}: quickest {time}, leanest {memory}."
     return Line([f"{error:g}", work, time, memory], marked("tolerance", error, answer))
 
 
@@ -104,7 +104,7 @@ def _cheapest_gradient(cells: pd.DataFrame, error: float, column: str) -> str:
         if (cost := gradients.cost_at(chosen["error"].tolist(), costs.tolist(), error)) is not None:
             found.append((cost, str(way).replace("_", " ")))
     unit = "MiB" if column == "memory" else "ms"
-    return f"{min(found)[1]}, {min(found)[0]:.3g} {unit}" if found else ""
+    return f"{min(found)[1]} ({min(found)[0]:.3g} {unit})" if found else ""
 
 
 def _memory(cells: pd.DataFrame) -> Markup:
@@ -126,7 +126,7 @@ def _divergence(cells: pd.DataFrame) -> Markup:
     named = [way for way in ESTIMATES if way in set(costs["way"])]
     words = f"One evaluation with its backward pass in ms; {', '.join(named)} are estimates, the others are exact"
     return markup(
-        best_by_row(costs, "dimension", "value", "way", "ms", words, "ms", "least time"),
+        best_by_row(costs, "dimension", "value", "way", "ms", words, "ms", "least time", _trace),
         paragraph("The closed form exists only where a field offers one; see its figures before the exact trace's."),
         best_by_row(
             noises,
@@ -139,6 +139,13 @@ def _divergence(cells: pd.DataFrame) -> Markup:
             "least noise",
         ),
     )
+
+
+def _trace(size: float | int, figures: Mapping[str, float]) -> str:
+    """What a trace takes at a dimension, by the ways that one chooses between."""
+    words = {"exact": "exact", "closed form": "in closed form, where a field has one,", "Hutchinson": "by Hutchinson"}
+    parts = [f"{words[way]} {figures[way]:.3g} ms" for way in words if way in figures]
+    return f"A trace with its backward pass at D = {size:g}: {', '.join(parts)}."
 
 
 def _solvers(cells: pd.DataFrame) -> Markup:
@@ -158,9 +165,7 @@ def _solver(cells: pd.DataFrame, problem: str, error: float) -> Line | None:
     costs = [_ranked(cells, error, "ms"), _ranked(plain, error, "ms"), _ranked(plain, error, "nfe_forward")]
     if not costs[0]:
         return None
-    answer = (
-        f"Error {error:g} on {problem}: {costs[0]} is the quickest, {costs[2] or 'none'} needs the fewest evaluations."
-    )
+    answer = f"Error {error:g} on {problem}: quickest {costs[0]}, fewest evaluations {costs[2] or 'none'}."
     own = problem not in solvers.CLOSED_FORMS
     return Line(
         [f"{error:g}", problem, *(c or "none" for c in costs)], marked("tolerance", error, answer if own else "")
@@ -174,7 +179,7 @@ def _ranked(cells: pd.DataFrame, error: float, column: str) -> str:
         cost, _ = solvers.cost_at(list(zip(points["error"], points[column], strict=True)), error)
         if cost is not None:
             found.append((cost, str(method)))
-    return f"{min(found)[1]}, {min(found)[0]:.3g} {'ms' if column == 'ms' else 'evaluations'}" if found else ""
+    return f"{min(found)[1]} ({min(found)[0]:.3g}{' ms' if column == 'ms' else ''})" if found else ""
 
 
 def _scaling(cells: pd.DataFrame) -> Markup:

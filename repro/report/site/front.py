@@ -10,7 +10,7 @@ from repro.report.site.markup import ARXIV, PAPERS, Markup, link, markup, page, 
 from repro.report.site.material import Material, dates, hardware
 from repro.report.site.measurements import file_of_subject, finding_of, sources_of
 from repro.report.site.numbers import file_of
-from repro.report.site.tables import Cell, Line, badge, counts, rank, table
+from repro.report.site.tables import OPEN, SIGNS, Cell, Line, badge, counts, rank, table
 from repro.report.subjects import SUBJECTS, Subject
 
 TITLE = "Do the claims of Neural ODE and FFJORD hold, and what do they cost?"
@@ -50,7 +50,7 @@ def _bar(verdicts: list[str]) -> Markup:
 
 
 def _kind(verdict: str) -> str:
-    return {"reproduced": "good", "partly": "mixed", "not reproduced": "bad"}.get(verdict, "open")
+    return SIGNS.get(verdict, OPEN)[0]
 
 
 def _artefacts(material: Material) -> Markup:
@@ -76,13 +76,18 @@ def _artefact(material: Material, name: str) -> Line:
     numbers = [line["verdict"] for _, line in material.lines(name)]
     place = tag("a", EXPERIMENTS[name].artefact, href=file_of(name))
     values = (
-        counts(ledger.get("verdict", [])),
-        counts(numbers),
+        _counted([str(verdict) for verdict in ledger.get("verdict", [])]),
+        _counted([verdict.partition(":")[0] for verdict in numbers]),
         material.tier(name) or "not run",
         material.share(name) or "-",
     )
     last = max((run.date for run in runs), default="") or "-"
     return Line([place, thumbnail(of_experiment(material, name)), *values, len(runs), hardware(runs) or "-", last])
+
+
+def _counted(verdicts: list[str]) -> Cell:
+    """Verdicts as badges, sorted by how many of them are good."""
+    return Cell(counts(verdicts), {"data_sort": sum(_kind(verdict) == "good" for verdict in verdicts)})
 
 
 def _ledger(material: Material) -> Markup:

@@ -15,6 +15,7 @@ function compare(a, b) {
 function sortable(table) {
   const headers = [...table.tHead.rows[0].cells];
   headers.forEach((header, column) => {
+    if ([...table.tBodies[0].rows].some((row) => row.cells[column].querySelector("img"))) return;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...header.childNodes);
@@ -72,6 +73,14 @@ function nearest(rows, wanted) {
   return rows.filter((row) => distance(row) - least < 1e-9);
 }
 
+function within(row, table) {
+  const cells = [...row.cells].filter((cell) => cell.dataset.mib);
+  if (!cells.length) return "";
+  const fits = cells.filter((cell) => !cell.classList.contains("over"));
+  const names = fits.map((cell) => table.tHead.rows[0].cells[cell.cellIndex].textContent);
+  return names.length ? ` Within your memory: ${names.join("; ")}.` : " Nothing measured fits into your memory.";
+}
+
 function answering(form) {
   const tables = [...document.querySelectorAll("table")].filter((table) => table.querySelector("tr[data-axis]"));
   const apply = () => {
@@ -82,12 +91,12 @@ function answering(form) {
       const wanted = Number(form.elements[rows[0].dataset.axis]?.value);
       const near = wanted > 0 ? nearest(rows, wanted) : [];
       rows.forEach((row) => row.classList.toggle("near", near.includes(row)));
-      answers.push(...near.map((row) => row.dataset.answer).filter(Boolean));
       for (const cell of table.querySelectorAll("td[data-mib]")) {
         const over = memory > 0 && Number(cell.dataset.mib) > memory;
         cell.classList.toggle("over", over);
         cell.title = over ? "more than your memory" : "";
       }
+      answers.push(...near.filter((row) => row.dataset.answer).map((row) => row.dataset.answer + within(row, table)));
     }
     document.getElementById("answers").replaceChildren(
       ...answers.map((words) => Object.assign(document.createElement("li"), { textContent: words })),
