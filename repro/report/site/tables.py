@@ -102,4 +102,4 @@ def shown(header: str, value: Child) -> Cell:
     text = str(value)
     if header == "verdict" and text not in ("", "-"):
         return Cell(badge(text), {"data_sort": rank(text), "data_verdict": text})
-    return Cell(markup(text))
+    return Cell(markup(text.replace(" ± ", "\u00a0±\u00a0")))
