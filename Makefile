@@ -16,7 +16,7 @@ export PYTHONPATH := $(CURDIR)
 RUN := $(PYTHON) -m repro run
 OPTIONS := --tier $(TIER) --device $(DEVICE) --seed $(SEEDS)
 
-.PHONY: help setup test check reproduce reproduce-odenet reproduce-planar-cnf reproduce-ffjord report bench bench-quick clean
+.PHONY: help setup test check reproduce reproduce-odenet reproduce-planar-cnf reproduce-ffjord report bench bench-quick notebooks test-report clean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,8 +65,14 @@ bench: $(READY) $(if $(filter peers,$(SUBSET)),$(PEERS)) ## all benchmarks but t
 bench-quick: $(READY) ## a pass of 3 minutes over memory, NFE, gradients, solvers and traces, into results/local
 	$(PYTHON) -m benchmarks --quick --device $(DEVICE)
 
+notebooks: $(READY) ## run the three notebooks from top to bottom, about two minutes; your files stay as they are
+	$(PYTHON) -m pytest --nbmake --nbmake-timeout=300 notebooks
+
 test: $(READY) ## the default tests, 4 to 7 minutes on two cores
 	$(PYTHON) -m pytest --numprocesses auto --dist worksteal
+
+test-report: $(READY) ## the report in a headless Chromium, where there is one; outside `make test`
+	$(PYTHON) -m pytest tests/report/browser_report.py
 
 check: $(READY) ## lint, types, layers, generated files up to date, no regression, and the smoke tier of everything
 	$(PYTHON) -m ruff check repro tests benchmarks

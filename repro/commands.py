@@ -68,7 +68,7 @@ def report(options: argparse.Namespace) -> int:
         print("generated files are not up to date: run `make report`", file=sys.stderr)
         return EXIT_FAILED
     folder = os.path.relpath(results_root() / "local" if options.local else results_root())
-    print(f"tables: {folder}/tables  figures: {folder}/figures")
+    print(f"look at: {folder}/report/index.html  tables: {folder}/tables  figures: {folder}/figures")
     return 0
 
 

@@ -1,25 +1,22 @@
 """Puts all generated files together, and compares them with what is there."""
 
-import base64
-import hashlib
-import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from repro import plotting
-from repro.animation import gif_bytes, same_pictures
+from repro.animation import gif_bytes
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
 from repro.report.benchmarks import MeasuredClaim
 from repro.report.comparison import comparison, one_tier
+from repro.report.differences import changed
+from repro.report.site import Material, site
 from repro.report.subjects import Measured, Subject, measured
 from repro.results import load
 
@@ -44,15 +41,16 @@ def build(results: Path, *, local: bool, write: bool) -> list[Path]:
     """
     files = dict(_local(results) if local else _published(results))
     target = results / "local" if local else results
-    stale = [path for part in ("tables", "figures") for path in (target / part).glob("*") if path not in files]
-    changed = _changed(files)
+    folders = [target / part for part in ("tables", "figures", "report")]
+    stale = [path for folder in folders for path in folder.glob("*") if path not in files]
+    different = changed(files)
     if write:
-        for path in changed:
+        for path in different:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(files[path])
         for path in stale:
             path.unlink()
-    return changed + stale
+    return different + stale
 
 
 def valid_runs(rows: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +67,8 @@ def valid_runs(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     rows = valid_runs(load(results / "runs"))
-    table = comparison(load_published(results / "published.csv"), rows, None)
+    numbers = load_published(results / "published.csv")
+    table = comparison(numbers, rows, None)
     found = list(measured(results / "benchmarks"))
     claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)), _judged(found))
     tables = _laid_out(rows, PUBLISHED_TIERS, "")
@@ -78,6 +77,9 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
     yield from _measured_pages(results / "tables", found)
+    shown = (rows, numbers, table, rows, claims, tables, pictures, found, PUBLISHED_TIERS)
+    runs, beside = results / "runs", ("../runs", "../published.csv")
+    yield from _report(results, Material(runs, *beside, results / "benchmarks", *shown))
     readme = results.parent / "README.md"
     if readme.exists():
         yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures).encode()
@@ -130,13 +132,17 @@ def _words(draw: Callable[..., Any]) -> str:
 
 def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     rows, own = valid_runs(load(results / "runs")), valid_runs(load(results / "local"))
-    table = comparison(load_published(results / "published.csv"), rows, own)
+    numbers = load_published(results / "published.csv")
+    table = comparison(numbers, rows, own)
     found = list(measured(results / "local" / "benchmarks"))
     claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)), _judged(found))
     tables = _laid_out(own, TIERS, " (this machine)")
     pictures = [*_pictures(own, TIERS), *_measured_pictures(found)]
     yield from _files(results / "local", pictures, table, claims, tables)
     yield from _measured_pages(results / "local" / "tables", found)
+    shown = (own, numbers, table, rows, claims, tables, pictures, found, TIERS)
+    target, beside = results / "local", ("..", "../../published.csv")
+    yield from _report(target, Material(target, *beside, target / "benchmarks", *shown))
 
 
 def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Tables:
@@ -164,31 +170,7 @@ def _files(
             yield target / "figures" / file, content
 
 
-def _changed(files: dict[Path, bytes]) -> list[Path]:
-    """The files that are not as generated; a PNG follows its SVG, since its bytes depend on the image library."""
-    text = [path for path, content in files.items() if path.suffix != ".png" and _differs(path, content)]
-    images = [path for path in files if path.suffix == ".png"]
-    return text + [path for path in images if path.with_suffix(".svg") in text or not path.exists()]
-
-
-def _differs(path: Path, content: bytes) -> bool:
-    """Whether a file shows something else; how its images are compressed depends on the machine and does not count."""
-    if not path.exists():
-        return True
-    there = path.read_bytes()
-    if path.suffix == ".gif":
-        return not same_pictures(there, content)
-    return there != content and (path.suffix != ".svg" or _decoded(there) != _decoded(content))
-
-
-def _decoded(svg: bytes) -> bytes:
-    """An SVG with a digest of the pixels in place of every embedded image and its name, which is one of its bytes."""
-    return re.sub(rb'data:image/png;base64,\s*([^"]*)" id="image\w+"', _digest, svg)
-
-
-def _digest(match: re.Match[bytes]) -> bytes:
-    try:
-        pixels = Image.open(io.BytesIO(base64.b64decode(match[1]))).convert("RGBA")
-    except (OSError, SyntaxError, ValueError):  # edited by hand
-        return match[0]
-    return f"{pixels.size} {hashlib.sha256(pixels.tobytes()).hexdigest()}".encode()
+def _report(target: Path, material: Material) -> Iterator[tuple[Path, bytes]]:
+    """The pages that people look at, in the folder report/ beside tables/ and figures/."""
+    for name, content in site(material):
+        yield target / "report" / name, content

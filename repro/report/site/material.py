@@ -1,0 +1,152 @@
+"""What the pages are made of, and what is known of the runs and benchmark files behind it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repro.papers import EXPERIMENTS
+from repro.published import Published
+from repro.report.pages import Picture
+from repro.report.subjects import Measured, Subject
+from repro.results import final_values
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its folder below the runs' root, and what its run.json says."""
+
+    folder: str
+    info: Mapping[str, Any]
+
+    @property
+    def date(self) -> str:
+        """The day on which it began, or nothing where that was not recorded."""
+        return str(self.info.get("start") or "")[:10]
+
+    @property
+    def hardware(self) -> str:
+        """GPU, or processor with its cores."""
+        name = self.info.get("gpu") or self.info.get("cpu") or self.info["machine"]
+        cores = self.info.get("cpu_count")
+        return str(name) if self.info.get("gpu") or not cores else f"{name}, {cores} cores"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A benchmark file: its path below the benchmarks' folder, and what it says of itself."""
+
+    path: str
+    date: str
+    hardware: str
+    commit: str
+    words: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a report shows.
+
+    Attributes:
+        root: The folder of the runs, results/runs or results/local.
+        beside: The way to it from a page.
+        numbers: The way to the published numbers from a page.
+        benchmarks: The folder of the benchmarks' files.
+        rows: Of the valid runs.
+        published: The papers' numbers.
+        comparison: A line for each of them.
+        compared: The rows that its column of ours was made from.
+        claims: The ledger.
+        tables: Laid-out tables: title and content by name, which ends in the tier.
+        pictures: Of experiments and of benchmarks.
+        found: What was measured, by subject.
+        tiers: That are shown, the lowest first.
+    """
+
+    root: Path
+    beside: str
+    numbers: str
+    benchmarks: Path
+    rows: pd.DataFrame
+    published: Sequence[Published]
+    comparison: pd.DataFrame
+    compared: pd.DataFrame
+    claims: pd.DataFrame
+    tables: Mapping[str, tuple[str, pd.DataFrame]]
+    pictures: Sequence[Picture]
+    found: Sequence[tuple[Subject, Measured]]
+    tiers: Sequence[str]
+
+    @cached_property
+    def runs(self) -> dict[str, list[Run]]:
+        """The valid runs of each experiment, in the order of their folders."""
+        runs: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS}
+        for folder in sorted(set(self.rows["run"])):
+            info = json.loads((self.root / folder / "run.json").read_text())
+            runs[info["experiment"]].append(Run(folder, info))
+        return runs
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The benchmark files."""
+        return [_source(path, self.benchmarks) for path in sorted(self.benchmarks.glob("*/*.json"))]
+
+    def tier(self, experiment: str) -> str:
+        """The highest tier in which an experiment was run, or nothing."""
+        present = {run.info["tier"] for run in self.runs[experiment]}
+        return next((tier for tier in reversed(self.tiers) if tier in present), "")
+
+    def drawn_from(self, experiment: str) -> list[Run]:
+        """The runs behind an experiment's pictures: its own in the highest tier, and those whose weights they read."""
+        own = [run for run in self.runs[experiment] if run.info["tier"] == self.tier(experiment)]
+        read = {str(Path(file).parent) for run in own for file in run.info.get("inputs") or {}}
+        known = {f"{self.root.name}/{run.folder}": run for runs in self.runs.values() for run in runs}
+        return own + [run for key, run in known.items() if key in read and run not in own]
+
+    def lines(self, experiment: str) -> list[tuple[Published, dict[str, str]]]:
+        """An experiment's published numbers, each with its line of the comparison."""
+        lines = self.comparison.to_dict("records")
+        pairs = zip(self.published, lines, strict=True)
+        return [
+            (number, {str(k): str(v) for k, v in line.items()})
+            for number, line in pairs
+            if number.experiment == experiment
+        ]
+
+    def ledger(self, ids: Iterable[str]) -> pd.DataFrame:
+        """The ledger's lines of some claims."""
+        return self.claims[self.claims["id"].isin(list(ids))]
+
+    def share(self, experiment: str) -> str:
+        """The share of the paper's or the public code's budget over the cells of the highest tier; empty if unknown."""
+        rows = self.rows[self.rows["tier"] == self.tier(experiment)]
+        values = [
+            v for cell in EXPERIMENTS[experiment].cells for v in final_values(rows, experiment, cell, "budget_share")
+        ]
+        ends = list(dict.fromkeys(f"{100 * value:.3g} %" for value in (min(values), max(values)))) if values else []
+        return " to ".join(ends)
+
+
+def hardware(runs: Iterable[Run]) -> str:
+    """The kinds of hardware of some runs."""
+    return "; ".join(dict.fromkeys(run.hardware for run in runs))
+
+
+def dates(runs: Iterable[Run]) -> str:
+    """The first and the last day of some runs."""
+    days = sorted({run.date for run in runs} - {""})
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
+
+
+def _source(path: Path, folder: Path) -> Source:
+    content = json.loads(path.read_text())
+    suite = (content.get("machine_info") or {}).get("suite") or {}
+    cores = f", {suite['cpu_count']} cores" if suite.get("cpu_count") and not suite.get("gpu") else ""
+    words = frozenset(word for benchmark in content["benchmarks"] for word in benchmark["extra_info"])
+    name = suite.get("gpu") or suite.get("cpu") or path.parent.name
+    commit, day = str(suite.get("commit") or "")[:10], str(content.get("datetime") or "")[:10]
+    return Source(path.relative_to(folder).as_posix(), day, f"{name}{cores}", commit, words)

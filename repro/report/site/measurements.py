@@ -1,0 +1,78 @@
+"""A page for each subject of the benchmarks: what it shows, the figure, the claims it judges, and the table."""
+
+from repro.report.site.artefacts import of_experiment
+from repro.report.site.figures import figure, origin_of_files
+from repro.report.site.markup import Markup, facts, link, markup, page, paragraph, section, tag
+from repro.report.site.material import Material, Source
+from repro.report.site.tables import badge, frame
+from repro.report.subjects import Measured, Subject
+
+WORDS = {"speed": "ratio", "solvers": "work_precision", "peers": "peer"}
+"""The word by which a subject's entries are known in the files, where that is not its name."""
+
+
+def file_of_subject(subject: Subject) -> str:
+    """The page of a subject."""
+    return f"benchmark-{subject.name}.html"
+
+
+def subject_page(material: Material, subject: Subject) -> tuple[str, bytes]:
+    """The name and the content of a subject's page."""
+    entries = next((entries for other, entries in material.found if other.name == subject.name), None)
+    body = _unmeasured(subject) if entries is None else _measured(material, subject, entries)
+    return file_of_subject(subject), page(file_of_subject(subject), subject.title, body)
+
+
+def sources_of(material: Material, subject: Subject) -> list[Source]:
+    """The files that hold something of a subject."""
+    word = WORDS.get(subject.name, subject.name)
+    return [source for source in material.sources if word in source.words]
+
+
+def finding_of(subject: Subject, entries: Measured) -> str:
+    """What a subject's figures say, in a sentence; empty where it says nothing."""
+    return subject.finding(entries) if subject.finding else ""
+
+
+def _measured(material: Material, subject: Subject, entries: Measured) -> Markup:
+    sources = sources_of(material, subject)
+    origin = origin_of_files(sources)
+    pictures = [figure(picture, origin) for picture in of_experiment(material, f"benchmarks/{subject.name}")]
+    csv = paragraph(origin, " As ", link(f"../tables/{subject.name}.csv", "CSV"), ".", class_="origin")
+    return markup(
+        paragraph(finding_of(subject, entries), class_="lead"),
+        facts(_known(sources)),
+        section("Figure", pictures, id="figure"),
+        section("Claims judged by it", _claims(material, subject, entries), id="claims"),
+        section("Everything measured", frame(subject.table(entries), subject.title, "filtered"), csv, id="table"),
+        section("Measure it yourself", _command(subject), id="again"),
+    )
+
+
+def _known(sources: list[Source]) -> list[tuple[str, str]]:
+    days = sorted({source.date for source in sources} - {""})
+    return [
+        ("Hardware", "; ".join(dict.fromkeys(source.hardware for source in sources))),
+        ("Measured on", " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""),
+    ]
+
+
+def _claims(material: Material, subject: Subject, entries: Measured) -> Markup:
+    judged = subject.claims(entries) if subject.claims else []
+    lines = material.ledger(claim.id for claim in judged).to_dict("records")
+    shown = [
+        tag("li", tag("p", badge(line["verdict"]), " ", tag("strong", line["claim"])), paragraph(line["evidence"]))
+        for line in lines
+    ]
+    return tag("ul", shown, class_="claims") if shown else Markup()
+
+
+def _command(subject: Subject) -> Markup:
+    command = "make bench" if subject.name == "speed" else f"make bench SUBSET={subject.name}"
+    return tag("pre", tag("code", command))
+
+
+def _unmeasured(subject: Subject) -> Markup:
+    return markup(
+        paragraph("Nothing was measured and published yet."), section("Measure it yourself", _command(subject))
+    )
