@@ -132,7 +132,7 @@ def finding(cells: pd.DataFrame) -> str:
             )
     if (width := crossover(cells)) is not None:
         parts.append(
-            f"on a small state (16 rows of 16, four solver steps) the adjoint's copies of the parameters make it the "
+            f"on a small state (16 rows of 16, four solver steps) the adjoint's copies of the parameters turn it into the "
             f"dearer way from about {width:.0f} hidden units on"
         )
     text = "; ".join(parts)
