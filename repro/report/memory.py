@@ -132,8 +132,8 @@ def finding(cells: pd.DataFrame) -> str:
             )
     if (width := crossover(cells)) is not None:
         parts.append(
-            f"on a small state (16 rows of 16, four solver steps) the adjoint's copies of the parameters turn it into the "
-            f"dearer way from about {width:.0f} hidden units on"
+            "on a small state (16 rows of 16, four solver steps) the adjoint's copies of the parameters turn it into "
+            f"the dearer way from about {width:.0f} hidden units on"
         )
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
