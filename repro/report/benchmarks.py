@@ -1,10 +1,12 @@
 """What the published benchmarks say: one reader of pytest-benchmark's files for all tables made from them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from repro.experiment import Judgement
 
@@ -25,3 +27,20 @@ def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for benchmark in json.loads(path.read_text())["benchmarks"]:
             if key in benchmark["extra_info"]:
                 yield path.parent.name, benchmark
+
+
+def first_machine(cells: pd.DataFrame) -> pd.DataFrame:
+    """What the first machine measured: one picture, one sentence and one verdict are of one machine."""
+    return cells[cells["machine"] == cells["machine"].iloc[0]]
+
+
+def done_by_first(cells: pd.DataFrame) -> pd.DataFrame:
+    """The same without its failures."""
+    own = first_machine(cells)
+    return own[own["status"] == "ok"]
+
+
+def sentence(parts: Iterable[str]) -> str:
+    """Join what was found into one sentence; empty where nothing was."""
+    text = "; ".join(part for part in parts if part)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

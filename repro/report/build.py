@@ -13,11 +13,10 @@ from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
-from repro.report.benchmarks import MeasuredClaim
 from repro.report.comparison import comparison, one_tier
 from repro.report.differences import changed
 from repro.report.site import Material, site
-from repro.report.subjects import Measured, Subject, measured
+from repro.report.subjects import Measured, Subject, judged, measured
 from repro.results import load
 
 PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
@@ -70,7 +69,7 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     numbers = load_published(results / "published.csv")
     table = comparison(numbers, rows, None)
     found = list(measured(results / "benchmarks"))
-    claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)), _judged(found))
+    claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)), judged(found))
     tables = _laid_out(rows, PUBLISHED_TIERS, "")
     pictures = [*_pictures(rows, PUBLISHED_TIERS), *_measured_pictures(found)]
     yield from _files(results, pictures, table, claims, tables)
@@ -99,25 +98,19 @@ def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Pic
                 yield pages.Picture(name, _words(animate), {f"{file}.gif": gif_bytes(animation)})
 
 
-def _judged(found: Sequence[tuple[Subject, Measured]]) -> list[MeasuredClaim]:
-    """What the benchmarks say of the papers' claims."""
-    return [claim for subject, entries in found if subject.claims is not None for claim in subject.claims(entries)]
-
-
 def _measured_pictures(found: Sequence[tuple[Subject, Measured]]) -> Iterator[pages.Picture]:
     """The benchmarks' figures; the README asks for one by `figures:benchmarks/` and its subject's name."""
     for subject, entries in found:
         if subject.draw is not None and (figure := subject.draw(entries)) is not None:
-            finding = subject.finding(entries) if subject.finding else ""
-            files = _formats(subject.name, figure)
-            yield pages.Picture(f"benchmarks/{subject.name}", _words(subject.draw), files, finding)
+            files, name = _formats(subject.name, figure), f"benchmarks/{subject.name}"
+            yield pages.Picture(name, _words(subject.draw), files, subject.finding(entries))
 
 
 def _measured_pages(folder: Path, found: Sequence[tuple[Subject, Measured]]) -> Iterator[tuple[Path, bytes]]:
     """The benchmarks' tables, for people and for programs."""
     for subject, entries in found:
-        table, finding = subject.table(entries), subject.finding(entries) if subject.finding else ""
-        yield folder / f"{subject.name}.md", pages.markdown(subject.title, table, finding).encode()
+        table = subject.table(entries)
+        yield folder / f"{subject.name}.md", pages.markdown(subject.title, table, subject.finding(entries)).encode()
         yield folder / f"{subject.name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -135,7 +128,7 @@ def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     numbers = load_published(results / "published.csv")
     table = comparison(numbers, rows, own)
     found = list(measured(results / "local" / "benchmarks"))
-    claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)), _judged(found))
+    claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)), judged(found))
     tables = _laid_out(own, TIERS, " (this machine)")
     pictures = [*_pictures(own, TIERS), *_measured_pictures(found)]
     yield from _files(results / "local", pictures, table, claims, tables)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from repro import plotting
 from repro.experiment import NOT_ATTEMPTED, Judgement
 from repro.measuring.fits import Fit, exponent
-from repro.report.benchmarks import MeasuredClaim, entries
+from repro.report.benchmarks import MeasuredClaim, done_by_first, entries, first_machine, sentence
 
 MIB = 2**20
 COLUMNS = (
@@ -116,7 +116,7 @@ def crossover(cells: pd.DataFrame, dear: str, cheap: str) -> float | None:
 
 def finding(cells: pd.DataFrame) -> str:
     """What the picture shows, in a sentence, from the first machine's figures."""
-    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    cells = first_machine(cells)
     parts = []
     fits = [_fit(cells, way, column) for column in ("flops", "seconds") for way in ("exact", "Hutchinson")]
     if None not in fits:
@@ -131,8 +131,7 @@ def finding(cells: pd.DataFrame) -> str:
         parts.append(f"the exact trace is the dearer one {where}")
     if best := _least_spread(cells):
         parts.append(best)
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return sentence(parts)
 
 
 def _fit(cells: pd.DataFrame, way: str, column: str) -> Fit | None:
@@ -154,7 +153,7 @@ def _least_spread(cells: pd.DataFrame) -> str:
 def claims(cells: pd.DataFrame) -> Sequence[MeasuredClaim]:
     """FFJORD's claim on what the estimator saves."""
     statement = "The trace estimator brings the cost of a log-density from quadratic to linear in the dimension."
-    judgement = linear_cost(cells[cells["machine"] == cells["machine"].iloc[0]]) if len(cells) else NOT_ATTEMPTED
+    judgement = linear_cost(first_machine(cells)) if len(cells) else NOT_ATTEMPTED
     return [MeasuredClaim("ffjord-linear-cost", statement, "FFJORD, Section 3.1 and the costs below it", judgement)]
 
 
@@ -180,7 +179,7 @@ def draw_divergence(cells: pd.DataFrame) -> Figure | None:
     """Time and kept memory of a trace against the dimension, and noise against the products spent, by estimator."""
     if cells.empty:
         return None
-    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    cells = done_by_first(cells)
     figure, axes = plotting.new_figure(2, 2)
     titles = ("time, forward", f"time, {BOTH}", "kept by autograd", "noise at D = 128")
     plotting.panel_titles(axes, titles)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
-from repro.report.benchmarks import entries
+from repro.report.benchmarks import entries, first_machine
 
 MIB = 2**20
 COLUMNS = (
@@ -118,7 +118,7 @@ def cost_at(errors: Sequence[float | int], costs: Sequence[float | int], wanted:
 
 def finding(cells: pd.DataFrame) -> str:
     """What the picture shows, in a sentence: the cheapest ways to a gradient of a given error."""
-    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    cells = first_machine(cells)
     parts = []
     for workload in dict.fromkeys(cells["workload"]):
         cheapest = {column: _cheapest(cells, workload, column) for column in ("ms", "memory")}
@@ -156,7 +156,7 @@ def draw_gradients(cells: pd.DataFrame) -> Figure | None:
     """Error of the gradient against time and against memory of a training step, for each gradient method."""
     if cells.empty:
         return None
-    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    cells = first_machine(cells)
     workloads = list(dict.fromkeys(cells["workload"]))
     figure, axes = plotting.new_figure(len(workloads), 2, panel=(plotting.COLUMN_WIDTH, 2.4))
     plotting.panel_titles(axes, [f"{workload}: {what}" for workload in workloads for what in ("time", "memory")])

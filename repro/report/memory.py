@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from repro import plotting
 from repro.experiment import NOT_ATTEMPTED, Judgement, graded
 from repro.measuring.fits import Fit, slope
-from repro.report.benchmarks import MeasuredClaim, entries
+from repro.report.benchmarks import MeasuredClaim, done_by_first, entries, first_machine, sentence
 
 MIB = 2**20
 COLUMNS = (
@@ -121,7 +121,7 @@ def crossover(cells: pd.DataFrame) -> float | None:
 
 def finding(cells: pd.DataFrame) -> str:
     """What the picture shows, in a sentence, from the first machine's figures."""
-    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    cells = first_machine(cells)
     parts = []
     for workload in dict.fromkeys(cells.loc[cells["axis"] == "solver steps", "workload"]):
         slopes = {way: _slope(cells, workload, way) for way in ("backprop", "adjoint")}
@@ -135,8 +135,7 @@ def finding(cells: pd.DataFrame) -> str:
             "on a small state (16 rows of 16, four solver steps) the adjoint's copies of the parameters turn it into "
             f"the dearer way from about {width:.0f} hidden units on"
         )
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return sentence(parts)
 
 
 def claims(cells: pd.DataFrame) -> Sequence[MeasuredClaim]:
@@ -151,7 +150,7 @@ def constant_peak(cells: pd.DataFrame) -> Judgement:
 
     A resident set moves by single pages and arenas, so that its slope is not exactly zero.
     """
-    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    cells = first_machine(cells)
     deep = cells[(cells["axis"] == "solver steps") & (cells["status"] == "ok")]
     fits: dict[str, tuple[Fit, Fit]] = {}
     for workload in dict.fromkeys(deep["workload"]):
@@ -183,7 +182,7 @@ def draw_memory(cells: pd.DataFrame) -> Figure | None:
     """Peak memory of a training step against steps, output times, batch, width and solver, by gradient method."""
     if cells.empty:
         return None
-    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    cells = done_by_first(cells)
     panels = [pair for pair in (*PANELS, *MORE) if len(_chosen(cells, *pair))]
     rows = -(-len(panels) // 3)
     figure, axes = plotting.new_figure(rows, min(3, len(panels)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.report.benchmarks import entries
+from repro.report.benchmarks import entries, first_machine, sentence
 
 WAYS = ("adjoint", "adjoint_seminorm", "checkpoint", "backprop")
 COLUMNS = (
@@ -93,10 +93,9 @@ def shown(value: float | int | str) -> str:
 
 def finding(cells: pd.DataFrame) -> str:
     """What the picture shows, in a sentence, from the first machine's counts."""
-    cells = cells[cells["machine"] == cells["machine"].iloc[0]]
+    cells = first_machine(cells)
     parts = (_of_training(cells), _of_times(cells), _of_dimension(cells), _of_identity(cells))
-    text = "; ".join(part for part in parts if part)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return sentence(parts)
 
 
 def _of_training(cells: pd.DataFrame) -> str:

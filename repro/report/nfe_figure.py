@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
+from repro.report.benchmarks import done_by_first
 from repro.report.nfe import AXES, STATES, shown
 
 FORWARD = "forward"
@@ -26,7 +27,7 @@ def draw_nfe(cells: pd.DataFrame) -> Figure | None:
     """Evaluations of a training step against tolerance, output times, solver and dimension, untrained and trained."""
     if cells.empty:
         return None
-    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    cells = done_by_first(cells)
     panels = [(axis, state) for axis in AXES for state in STATES if len(_panel_of(cells, axis, state))]
     rows = -(-len(panels) // 2)
     figure, axes = plotting.new_figure(rows, min(2, len(panels)), panel=(1.15 * plotting.COLUMN_WIDTH, 2.5))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from repro.report.build import PUBLISHED_TIERS, valid_runs
 from repro.report.ledger import ledger
-from repro.report.subjects import measured
+from repro.report.subjects import judged, measured
 from repro.results import load
 
 DPI = 130
@@ -35,9 +35,7 @@ def published_ledger(results: Path, runs: pd.DataFrame | None = None) -> pd.Data
         runs: its `published_runs`; None reads them.
     """
     rows = published_runs(results) if runs is None else runs
-    found = measured(results / "benchmarks")
-    judged = [claim for subject, entries in found if subject.claims for claim in subject.claims(entries)]
-    return ledger(rows, tuple(reversed(PUBLISHED_TIERS)), judged)
+    return ledger(rows, tuple(reversed(PUBLISHED_TIERS)), judged(measured(results / "benchmarks")))
 
 
 def picture(figure: Figure) -> bytes:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro import plotting
-from repro.report.benchmarks import entries
+from repro.report.benchmarks import entries, first_machine
 
 COLUMNS = ("machine", "against", "way", "at the least", "at the most", "fixed cost", "per unit", "largest deviation")
 
@@ -72,7 +72,7 @@ def draw_scaling(times: pd.DataFrame) -> Figure | None:
     """Time of a CNF's training step against evaluations, batch and dimension, with straight lines through them."""
     if times.empty:
         return None
-    times = times[times["machine"] == times["machine"].iloc[0]]  # one picture has times of one machine
+    times = first_machine(times)
     names = list(dict.fromkeys(times["axis"]))
     figure, axes = plotting.new_figure(1, len(names))
     colours = dict(zip(dict.fromkeys(times["way"]), plotting.PALETTE, strict=False))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.report.benchmarks import entries
+from repro.report.benchmarks import done_by_first, entries
 
 TARGETS = (1e-3, 1e-6)
 """Errors at which solvers are compared."""
@@ -127,7 +127,7 @@ def cost_at(points: Sequence[tuple[float, float]], error: float) -> tuple[float 
 
 def finding(cells: pd.DataFrame) -> str:
     """Which solver is the cheapest at which error on the trained flow, from the first machine's figures."""
-    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    cells = done_by_first(cells)
     flows = [name for name in dict.fromkeys(cells["problem"]) if name not in CLOSED_FORMS]
     if not flows:
         return ""

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from repro import plotting
+from repro.report.benchmarks import done_by_first
 from repro.report.solvers import CLOSED_FORMS
 
 FAMILIES = {
@@ -26,7 +27,7 @@ def draw_solvers(cells: pd.DataFrame) -> Figure | None:
     """Relative error against evaluations and time of a forward solve, for adaptive and for fixed-step solvers."""
     if cells.empty:
         return None
-    cells = cells[(cells["machine"] == cells["machine"].iloc[0]) & (cells["status"] == "ok")]
+    cells = done_by_first(cells)
     there = dict.fromkeys(cells["problem"])
     names = [name for name in (*SHOWN_CLOSED_FORMS, *there) if name in there]
     names = [name for name in dict.fromkeys(names) if name in SHOWN_CLOSED_FORMS or name not in CLOSED_FORMS][:3]

@@ -1,6 +1,6 @@
 """What the benchmarks measured, subject by subject: a table, a picture, a finding in a sentence, claims."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ class Subject:
         load: Reads a folder of pytest-benchmark's files.
         table: Everything that was measured, for people.
         draw: The picture; None where a table says it all.
-        finding: One sentence that says what the picture shows, made from the figures.
+        finding: One sentence that says what the picture shows, made from the figures; empty where there is none.
         claims: Those of the papers' claims that it judges.
+        word: What its entries have in `extra_info`; by default its name.
     """
 
     name: str
@@ -34,13 +35,21 @@ class Subject:
     load: Callable[[Path], Measured]
     table: Callable[[Measured], pd.DataFrame]
     draw: Callable[[Measured], Figure | None] | None = None
-    finding: Callable[[Measured], str] | None = None
-    claims: Callable[[Measured], Sequence[MeasuredClaim]] | None = None
+    finding: Callable[[Measured], str] = lambda _: ""
+    claims: Callable[[Measured], Sequence[MeasuredClaim]] = lambda _: ()
+    word: str = ""
 
 
 SUBJECTS = (
-    Subject("speed", "Speed beside another way to do the same work", speed.speeds, lambda table: table),
-    Subject("peers", "The same training steps in several libraries", peers.load_peers, peers.peers, peers.draw_peers),
+    Subject("speed", "Speed beside another way to do the same work", speed.speeds, lambda table: table, word="ratio"),
+    Subject(
+        "peers",
+        "The same training steps in several libraries",
+        peers.load_peers,
+        peers.peers,
+        peers.draw_peers,
+        word="peer",
+    ),
     Subject(
         "scaling",
         "What a CNF's training step costs by its sizes",
@@ -84,8 +93,14 @@ SUBJECTS = (
         solvers.solvers,
         solvers_figure.draw_solvers,
         solvers.finding,
+        word="work_precision",
     ),
 )
+
+
+def judged(found: Iterable[tuple[Subject, Measured]]) -> list[MeasuredClaim]:
+    """What the benchmarks say of the papers' claims."""
+    return [claim for subject, entries in found for claim in subject.claims(entries)]
 
 
 def measured(folder: Path) -> Iterator[tuple[Subject, Measured]]:

@@ -238,13 +238,9 @@ def test_a_benchmark_names_its_files(full):
 
 
 def test_every_subject_that_is_measured_finds_its_files():
-    from repro.report.site.measurements import WORDS
-
-    names = {subject.name for subject in SUBJECTS}
-    assert set(WORDS) <= names
     readers = {path.stem: path.read_text() for path in (HOUSE / "repro" / "report").glob("*.py")}
-    for name in names:
-        assert f'entries(folder, "{WORDS.get(name, name)}")' in readers[name]
+    for subject in SUBJECTS:
+        assert f'entries(folder, "{subject.word or subject.name}")' in readers[subject.name]
 
 
 def test_choices_are_made_from_the_measured_figures(full):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from repro.report import gradients, solvers
+from repro.report.benchmarks import first_machine
 from repro.report.site.figures import origin_of_files
 from repro.report.site.markup import Markup, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material
@@ -74,7 +75,7 @@ def _part(material: Material, name: str, laid_out: Callable[[pd.DataFrame], Mark
 
 def _first(entries: Measured) -> pd.DataFrame:
     """What the first machine measured, without failures."""
-    done = entries[entries["machine"] == entries["machine"].iloc[0]]
+    done = first_machine(entries)
     return done[done["status"] == "ok"] if "status" in done else done
 
 

@@ -8,7 +8,7 @@ from repro.report.site.artefacts import of_experiment
 from repro.report.site.figures import thumbnail
 from repro.report.site.markup import ARXIV, PAPERS, Markup, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material, dates, hardware
-from repro.report.site.measurements import file_of_subject, finding_of, sources_of
+from repro.report.site.measurements import file_of_subject, sources_of
 from repro.report.site.numbers import file_of
 from repro.report.site.tables import OPEN, SIGNS, Cell, Line, badge, counts, rank, table
 from repro.report.subjects import SUBJECTS, Subject
@@ -108,9 +108,7 @@ def _claims(material: Material) -> Iterator[Line]:
 
 
 def _judged(material: Material) -> list[tuple[Subject, MeasuredClaim]]:
-    return [
-        (subject, claim) for subject, entries in material.found if subject.claims for claim in subject.claims(entries)
-    ]
+    return [(subject, claim) for subject, entries in material.found for claim in subject.claims(entries)]
 
 
 def _benchmarks(material: Material) -> Markup:
@@ -123,7 +121,7 @@ def _benchmarks(material: Material) -> Markup:
 def _benchmark(material: Material, subject: Subject) -> Line:
     entries = next((entries for other, entries in material.found if other.name == subject.name), None)
     days = max((source.date for source in sources_of(material, subject)), default="") or "-"
-    said = "nothing published yet" if entries is None else finding_of(subject, entries) or "see its table"
+    said = "nothing published yet" if entries is None else subject.finding(entries) or "see its table"
     picture = thumbnail(of_experiment(material, f"benchmarks/{subject.name}"))
     return Line([link(file_of_subject(subject), subject.title), picture, said, days])
 

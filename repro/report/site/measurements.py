@@ -7,9 +7,6 @@ from repro.report.site.material import Material, Source
 from repro.report.site.tables import badge, frame
 from repro.report.subjects import Measured, Subject
 
-WORDS = {"speed": "ratio", "solvers": "work_precision", "peers": "peer"}
-"""The word by which a subject's entries are known in the files, where that is not its name."""
-
 
 def file_of_subject(subject: Subject) -> str:
     """The page of a subject."""
@@ -25,13 +22,8 @@ def subject_page(material: Material, subject: Subject) -> tuple[str, bytes]:
 
 def sources_of(material: Material, subject: Subject) -> list[Source]:
     """The files that hold something of a subject."""
-    word = WORDS.get(subject.name, subject.name)
+    word = subject.word or subject.name
     return [source for source in material.sources if word in source.words]
-
-
-def finding_of(subject: Subject, entries: Measured) -> str:
-    """What a subject's figures say, in a sentence; empty where it says nothing."""
-    return subject.finding(entries) if subject.finding else ""
 
 
 def _measured(material: Material, subject: Subject, entries: Measured) -> Markup:
@@ -40,7 +32,7 @@ def _measured(material: Material, subject: Subject, entries: Measured) -> Markup
     pictures = [figure(picture, origin) for picture in of_experiment(material, f"benchmarks/{subject.name}")]
     csv = paragraph(origin, " As ", link(f"../tables/{subject.name}.csv", "CSV"), ".", class_="origin")
     return markup(
-        paragraph(finding_of(subject, entries), class_="lead"),
+        paragraph(subject.finding(entries), class_="lead"),
         facts(_known(sources)),
         section("Figure", pictures, id="figure"),
         section("Claims judged by it", _claims(material, subject, entries), id="claims"),
@@ -58,8 +50,7 @@ def _known(sources: list[Source]) -> list[tuple[str, str]]:
 
 
 def _claims(material: Material, subject: Subject, entries: Measured) -> Markup:
-    judged = subject.claims(entries) if subject.claims else []
-    lines = material.ledger(claim.id for claim in judged).to_dict("records")
+    lines = material.ledger(claim.id for claim in subject.claims(entries)).to_dict("records")
     shown = [
         tag("li", tag("p", badge(line["verdict"]), " ", tag("strong", line["claim"])), paragraph(line["evidence"]))
         for line in lines
