@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers.equal_error import time_at_error
 from benchmarks.peers.protocol import Outcome, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
 from benchmarks.peers.ways import BASELINE, ways_of
 from benchmarks.peers.workloads import PLANS, Plan, Workload
+from repro.measuring.fits import cost_at
 
 SWEEP_ROUNDS = 5
 
@@ -120,7 +120,7 @@ def _entry(
 def _at_equal_error(points: Sequence[Point], error: float, plan: Plan) -> dict[str, Any]:
     if not plan.sweep:
         return {"equal_error": "not swept"}
-    seconds, how = time_at_error([(point["gradient_error"], point["seconds"]) for point in points], error)
+    seconds, how = cost_at([(point["gradient_error"], point["seconds"]) for point in points], error)
     return {"equal_error": how, "seconds_at_equal_error": seconds, "sweep": list(points)}
 
 

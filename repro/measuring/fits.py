@@ -1,7 +1,9 @@
 """Laws through measured points, with intervals: what grows how fast."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats
@@ -50,3 +52,28 @@ def exponent(x: Sequence[float | int], y: Sequence[float | int]) -> Fit:
     if min(*x, *y) <= 0:
         raise ValueError("an exponent needs positive numbers")
     return slope(list(np.log(x)), list(np.log(y)))
+
+
+def cost_at(points: Sequence[tuple[float, float]], error: float) -> tuple[float | None, str]:
+    """Interpolate the logarithm of a cost in the logarithm of the error.
+
+    A point that is both dearer and less exact than another is left out, so that the cost grows as the error falls.
+
+    Args:
+        points: Error and cost of each setting.
+        error: The error asked for, > 0.
+
+    Returns:
+        The cost, and how it was found: "interpolated"; "at most", where the cheapest point is as exact; or None and
+        "not reached".
+    """
+    front: list[tuple[float, float]] = []
+    for found, cost in sorted(points, key=lambda point: (point[1], point[0])):
+        if math.isfinite(found) and (not front or found < front[-1][0]):
+            front.append((max(found, 1e-300), cost))  # an error of 0 has no logarithm
+    if not front or front[-1][0] > error:
+        return None, "not reached"
+    if front[0][0] <= error:
+        return front[0][1], "at most"
+    (loose, low), (tight, high) = next(pair for pair in pairwise(front) if pair[1][0] <= error)
+    return low * (high / low) ** (math.log(loose / error) / math.log(loose / tight)), "interpolated"

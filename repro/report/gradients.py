@@ -121,30 +121,31 @@ def finding(cells: pd.DataFrame) -> str:
     cells = first_machine(cells)
     parts = []
     for workload in dict.fromkeys(cells["workload"]):
-        cheapest = {column: _cheapest(cells, workload, column) for column in ("ms", "memory")}
-        if cheapest["ms"] and cheapest["memory"]:
+        time, memory = (cheapest(cells, workload, column, ASKED) for column in ("ms", "memory"))
+        if time and memory:
             parts.append(
-                f"on the {workload} {_in_words(cheapest['ms'])} takes the least time ({cheapest['ms'][1]:.3g} ms) and "
-                f"{_in_words(cheapest['memory'])} the least memory ({cheapest['memory'][1]:.3g} MiB)"
+                f"on the {workload} {in_words(time[0])} takes the least time ({time[1]:.3g} ms) and "
+                f"{in_words(memory[0])} the least memory ({memory[1]:.3g} MiB)"
             )
         else:
             parts.append(f"on the {workload} none reaches it at the tolerances measured")
     return f"For a gradient with a relative error of {ASKED:g}: {'; '.join(parts)}."
 
 
-def _in_words(found: tuple[str, float]) -> str:
-    return found[0].replace("_", " ")
+def in_words(way: str) -> str:
+    """A way as figures and sentences call it."""
+    return way.replace("_", " ")
 
 
-def _cheapest(cells: pd.DataFrame, workload: str, column: str) -> tuple[str, float] | None:
-    """The way that reaches the error at the least cost, and that cost."""
+def cheapest(cells: pd.DataFrame, workload: str, column: str, error: float) -> tuple[str, float] | None:
+    """The way that reaches an error at the least cost, and that cost; "memory" is a column too."""
     found = []
     for way, points in _series(cells, workload):
         chosen = points.assign(memory=memory_of(points)).dropna(subset=[column])
         costs = chosen[column]
-        if len(chosen) and (cost := cost_at(chosen["error"].tolist(), costs.tolist(), ASKED)) is not None:
+        if len(chosen) and (cost := cost_at(chosen["error"].tolist(), costs.tolist(), error)) is not None:
             found.append((way, cost))
-    return min(found, key=lambda pair: pair[1]) if found else None
+    return min(found, key=lambda pair: (pair[1], pair[0])) if found else None
 
 
 def memory_of(chosen: pd.DataFrame) -> pd.Series:
@@ -182,4 +183,4 @@ def _curve(axis: Axes, way: str, costs: pd.Series, errors: pd.Series) -> None:
     index = WAYS.index(gradient)
     style: dict[str, Any] = {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 4}
     hollow: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"} if engine else {}
-    axis.plot(costs, errors, label=way.replace("_", " "), linewidth=1.0, **style, **hollow)
+    axis.plot(costs, errors, label=in_words(way), linewidth=1.0, **style, **hollow)

@@ -1,13 +1,12 @@
 """What exactness costs by solver: error against evaluations and time, problem by problem."""
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from repro.measuring.fits import cost_at
 from repro.report.benchmarks import done_by_first, entries
 
 TARGETS = (1e-3, 1e-6)
@@ -100,31 +99,6 @@ def _at(done: pd.DataFrame, target: float, column: str) -> str:
     return f"≤ {number}" if how == "at most" else number
 
 
-def cost_at(points: Sequence[tuple[float, float]], error: float) -> tuple[float | None, str]:
-    """Interpolate the logarithm of a cost in the logarithm of the error.
-
-    A point that is both dearer and less exact than another is left out, so that the cost grows as the error falls.
-
-    Args:
-        points: Error and cost of each setting.
-        error: The error asked for, > 0.
-
-    Returns:
-        The cost, and how it was found: "interpolated"; "at most", where the cheapest point is as exact; or None and
-        "not reached".
-    """
-    front: list[tuple[float, float]] = []
-    for found, cost in sorted(points, key=lambda point: (point[1], point[0])):
-        if math.isfinite(found) and (not front or found < front[-1][0]):
-            front.append((max(found, 1e-300), cost))  # an error of 0 has no logarithm
-    if not front or front[-1][0] > error:
-        return None, "not reached"
-    if front[0][0] <= error:
-        return front[0][1], "at most"
-    (loose, low), (tight, high) = next(pair for pair in pairwise(front) if pair[1][0] <= error)
-    return low * (high / low) ** (math.log(loose / error) / math.log(loose / tight)), "interpolated"
-
-
 def finding(cells: pd.DataFrame) -> str:
     """Which solver is the cheapest at which error on the trained flow, from the first machine's figures."""
     cells = done_by_first(cells)
@@ -137,7 +111,7 @@ def finding(cells: pd.DataFrame) -> str:
 
 
 def _cheapest(chosen: pd.DataFrame, target: float) -> str:
-    by_time, by_count = (_ranked(chosen, target, column) for column in ("ms", "nfe_forward"))
+    by_time, by_count = (ranked(chosen, target, column) for column in ("ms", "nfe_forward"))
     if not by_time:
         return ""
     (ms, fastest), (count, fewest) = by_time[0], by_count[0]
@@ -148,8 +122,8 @@ def _cheapest(chosen: pd.DataFrame, target: float) -> str:
     return f"{text}, and with the fewest evaluations by {fewest.removesuffix('_compiled')} ({count:.0f})"
 
 
-def _ranked(chosen: pd.DataFrame, target: float, column: str) -> list[tuple[float, str]]:
-    """The methods that reach an error, the cheapest first."""
+def ranked(chosen: pd.DataFrame, target: float, column: str) -> list[tuple[float, str]]:
+    """The methods that reach an error on one problem, with what it costs them, the cheapest first."""
     costs = []
     for method, points in chosen.groupby("method", sort=False):
         cost, _ = cost_at(list(zip(points["error"], points[column], strict=True)), target)

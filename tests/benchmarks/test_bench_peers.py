@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from benchmarks.peers import measure as measuring
-from benchmarks.peers.equal_error import time_at_error
 from benchmarks.peers.protocol import Outcome, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
 from benchmarks.peers.torchdiffeq_way import WAYS as TORCHDIFFEQ
 from benchmarks.peers.ways import BASELINE, WAYS
 from benchmarks.peers.workloads import Plan, flow, odenet
 from repro.flows.planar_field import PlanarField
+from repro.measuring.fits import cost_at
 from repro.nets.fields import ConcatSquashField
 
 tiny_toy = partial(flow, partial(ConcatSquashField, 2, 8, 2), "8gaussians", 6, 0.5, train=0)
@@ -96,19 +96,19 @@ def test_planar_gradients_are_taken_back_exactly():
 
 def test_time_at_equal_error_follows_a_power_law():
     runs = [(error, 0.01 * error**-0.2) for error in (1e-2, 1e-3, 1e-4, 1e-5)]
-    seconds, how = time_at_error(runs, 3e-4)
+    seconds, how = cost_at(runs, 3e-4)
     assert how == "interpolated"
     assert seconds == pytest.approx(0.01 * 3e-4**-0.2)
-    assert time_at_error(runs, 1e-3) == (pytest.approx(0.01 * 1e-3**-0.2), "interpolated")
-    assert time_at_error(runs, 1e-6) == (None, "not reached")
-    assert time_at_error(runs, 0.5) == (runs[0][1], "at most")
-    assert time_at_error([], 0.5) == (None, "not reached")
+    assert cost_at(runs, 1e-3) == (pytest.approx(0.01 * 1e-3**-0.2), "interpolated")
+    assert cost_at(runs, 1e-6) == (None, "not reached")
+    assert cost_at(runs, 0.5) == (runs[0][1], "at most")
+    assert cost_at([], 0.5) == (None, "not reached")
 
 
 def test_a_run_that_is_slower_and_less_exact_does_not_count():
     runs = [(1e-2, 1.0), (2e-2, 5.0), (1e-4, 4.0)]
-    assert time_at_error(runs, 1e-3)[0] == pytest.approx(2.0)
-    assert time_at_error([(float("nan"), 1.0), (1e-2, 2.0)], 1e-2) == (2.0, "at most")
+    assert cost_at(runs, 1e-3)[0] == pytest.approx(2.0)
+    assert cost_at([(float("nan"), 1.0), (1e-2, 2.0)], 1e-2) == (2.0, "at most")
 
 
 def test_steps_take_turns():

@@ -81,31 +81,24 @@ def _first(entries: Measured) -> pd.DataFrame:
 
 def _gradients(cells: pd.DataFrame) -> Markup:
     lines = [
-        line
-        for work in dict.fromkeys(cells["workload"])
-        for error in ERRORS
-        if (line := _gradient(cells[cells["workload"] == work], work, error))
+        line for work in dict.fromkeys(cells["workload"]) for error in ERRORS if (line := _gradient(cells, work, error))
     ]
     headers = ("error of the gradient", "training step of", "least time", "least memory")
     return table(headers, lines, "The cheapest way to a gradient of a relative error, interpolated between tolerances")
 
 
 def _gradient(cells: pd.DataFrame, work: str, error: float) -> Line | None:
-    time, memory = (_cheapest_gradient(cells, error, column) for column in ("ms", "memory"))
+    time, memory = (_cheapest_gradient(cells, work, error, column) for column in ("ms", "memory"))
     if not time or not memory:
         return None
     answer = f"Gradient within {error:g} on the {work}: quickest {time}, leanest {memory}."
     return Line([f"{error:g}", work, time, memory], marked("tolerance", error, answer))
 
 
-def _cheapest_gradient(cells: pd.DataFrame, error: float, column: str) -> str:
-    found: list[tuple[float, str]] = []
-    for way, chosen in cells.sort_values("tolerance", ascending=False).groupby("way", sort=False):
-        costs = gradients.memory_of(chosen) if column == "memory" else chosen[column]
-        if (cost := gradients.cost_at(chosen["error"].tolist(), costs.tolist(), error)) is not None:
-            found.append((cost, str(way).replace("_", " ")))
+def _cheapest_gradient(cells: pd.DataFrame, work: str, error: float, column: str) -> str:
+    found = gradients.cheapest(cells, work, column, error)
     unit = "MiB" if column == "memory" else "ms"
-    return f"{min(found)[1]} ({min(found)[0]:.3g} {unit})" if found else ""
+    return f"{gradients.in_words(found[0])} ({found[1]:.3g} {unit})" if found else ""
 
 
 def _memory(cells: pd.DataFrame) -> Markup:
@@ -175,12 +168,8 @@ def _solver(cells: pd.DataFrame, problem: str, error: float) -> Line | None:
 
 def _ranked(cells: pd.DataFrame, error: float, column: str) -> str:
     """The method that reaches an error at the least cost, with the cost."""
-    found: list[tuple[float, str]] = []
-    for method, points in cells.groupby("method", sort=False):
-        cost, _ = solvers.cost_at(list(zip(points["error"], points[column], strict=True)), error)
-        if cost is not None:
-            found.append((cost, str(method)))
-    return f"{min(found)[1]} ({min(found)[0]:.3g}{' ms' if column == 'ms' else ''})" if found else ""
+    found = solvers.ranked(cells, error, column)
+    return f"{found[0][1]} ({found[0][0]:.3g}{' ms' if column == 'ms' else ''})" if found else ""
 
 
 def _scaling(cells: pd.DataFrame) -> Markup:
