@@ -5,6 +5,7 @@ O(D²); its Jacobian's rank is at most 64. "brute force" is what a user writes: 
 of a dimension take turns in one process; every peak of memory is read in a process of its own.
 """
 
+import math
 import statistics
 from functools import partial
 
@@ -13,12 +14,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.fields import Traced
-from benchmarks.recorded import CLOCK, peak_of, record
+from benchmarks.recorded import CLOCK, measured, peak_of, record
 from benchmarks.settings import DEVICE, QUICK, grid
 from benchmarks.tasks import stream
 from repro.flows.divergence import DIVERGENCES, NOISES
-from repro.measuring.fresh import fresh
-from repro.measuring.meters import status_of
+from repro.measuring.meters import in_turn, status_of
 from repro.measuring.step import Step
 from repro.metrics import saved_bytes, timed
 from repro.nets.fields import ConcatSquashField
@@ -92,7 +92,7 @@ def measure(dim):
                 calls[way, part] = call
         except Exception as error:  # a way that needs too much, or more probes than there are dimensions
             found |= {(way, part): {"status": status_of(error)} for part in PASSES}
-    for key, seconds in in_turn(calls).items():
+    for key, seconds in repeated_in_turn(calls).items():
         found[key]["seconds"] = seconds
     return found
 
@@ -113,15 +113,12 @@ def _flops(way, call):
     return counter.get_total_flops()
 
 
-def in_turn(calls):
-    """Seconds of a call, `ROUNDS` samples of each in turn; the first, which fixes the repetitions, is left out."""
+def repeated_in_turn(calls):
+    """Seconds of a call, `ROUNDS` samples of each in turn; the first calls, which fix the repetitions, are left out."""
     repeats = {key: max(1, round(SHORTEST / min(timed(call, DEVICE) for _ in range(3)))) for key, call in calls.items()}
-    samples = {key: [] for key in calls}
-    for _ in range(ROUNDS):
-        for key, call in calls.items():
-            n = repeats[key]
-            samples[key].append(timed(lambda call=call, n=n: [call() for _ in range(n)], DEVICE) / n)
-    return samples
+    samples = {key: lambda call=call, n=repeats[key]: [call() for _ in range(n)] for key, call in calls.items()}
+    timings = in_turn(samples, ROUNDS, DEVICE, math.inf, ROUNDS)
+    return {key: [sample / repeats[key] for sample in seconds] for key, seconds in timings.items()}
 
 
 def noise_of(way, products, kind):
@@ -144,26 +141,13 @@ def noise_of(way, products, kind):
     }
 
 
-@pytest.fixture(scope="session")
-def measured():
-    """Give a dimension's entries, measured in one process when they are first asked for."""
-    found = {}
-
-    def entries(dim):
-        if dim not in found:
-            found[dim] = fresh(partial(measure, dim), threads=1, timeout=1200)
-        return found[dim]
-
-    return entries
-
-
 @pytest.mark.parametrize("part", PASSES)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dim", DIMENSIONS)
 @pytest.mark.benchmark(group="cost of a trace", timer=CLOCK, disable_gc=False)
-def test_cost(dim, way, part, measured, benchmark):
+def test_cost(dim, way, part, benchmark):
     """One evaluation of field and trace, with or without its gradient."""
-    found = measured(dim)
+    found = measured(measure, dim, timeout=1200)
     known = dict(found.get((way, part), found))
     if known["status"] == "ok" and part == PASSES[1] and not QUICK:
         known |= peak_of(partial(trace_step, way, dim))

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from benchmarks import tasks
-from benchmarks.recorded import CLOCK, peak_of, record
+from benchmarks.recorded import CLOCK, measured, peak_of, record
 from benchmarks.settings import DEVICE, QUICK, grid
-from repro.measuring.fresh import fresh
 from repro.measuring.meters import interleave, relative_error, start
 from repro.measuring.step import Step
 from repro.ode import Solver
@@ -112,24 +111,11 @@ def _entry(cell, loss, gradient):
     return known | errors
 
 
-@pytest.fixture(scope="session")
-def measured():
-    """Give a workload's entries, measured in one process when they are first asked for."""
-    found = {}
-
-    def entries(name):
-        if name not in found:
-            found[name] = fresh(partial(measure, name), threads=1, timeout=1800)
-        return found[name]
-
-    return entries
-
-
 @pytest.mark.parametrize(("name", "way", "tolerance"), CELLS)
 @pytest.mark.benchmark(group="accuracy of gradients", timer=CLOCK, disable_gc=False)
-def test_gradient(name, way, tolerance, measured, benchmark):
+def test_gradient(name, way, tolerance, benchmark):
     """One gradient method at one tolerance."""
-    found = measured(name)
+    found = measured(measure, name, timeout=1800)
     known = dict(found.get((way, tolerance), found))
     if known["status"] == "ok" and not QUICK:
         known |= peak_of(maker(name, way, tolerance))

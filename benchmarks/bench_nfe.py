@@ -51,11 +51,7 @@ def visited(state, solver, gradient, times):
     """A step of the toy flow's field, without the density, whose loss sees its state at so many times."""
     flow = toy_flow(CELL, state, solver, gradient)
     t = torch.linspace(0, flow.t1, times, device=DEVICE, dtype=torch.float64)
-    return solve_step(flow.field, points(CELL, BATCH), t, solver, gradient, _over_all)
-
-
-def _over_all(y):
-    return 0.5 * y.square().mean()
+    return solve_step(flow.field, points(CELL, BATCH), t, solver, gradient, tasks.over_all)
 
 
 def _cells():

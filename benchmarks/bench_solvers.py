@@ -4,14 +4,11 @@ Every problem has a fresh process, in which all solvers take turns (`benchmarks.
 recorded here as one benchmark for each solver and setting. Times are those of forward solves on one thread.
 """
 
-from functools import partial
-
 import pytest
 
-from benchmarks.recorded import CLOCK, record
+from benchmarks.recorded import CLOCK, measured, record
 from benchmarks.settings import grid
 from benchmarks.work_precision import FLOWS, measure, settings
-from repro.measuring.fresh import fresh
 from repro.ode import PROBLEMS, SOLVERS
 
 NAMES = (*grid(tuple(PROBLEMS), ("oscillator", "logistic")), *FLOWS)
@@ -19,19 +16,6 @@ WITHIN = 0.4
 """Of its order: how fast a fixed-step method's error must fall with its steps."""
 RISING = ("implicit_adams",)
 """Of higher order than that of the steps that start it once the latter's error is small: held from below alone."""
-
-
-@pytest.fixture(scope="session")
-def measured():
-    """Give a problem's entries by solver and setting, from one process that runs when they are first asked for."""
-    found = {}
-
-    def entries(name):
-        if name not in found:
-            found[name] = fresh(partial(measure, name), threads=1)
-        return found[name]
-
-    return entries
 
 
 def has_its_order(name, found):
@@ -45,9 +29,9 @@ def has_its_order(name, found):
 
 @pytest.mark.parametrize(("problem", "method", "setting"), [(problem, *key) for problem in NAMES for key in settings()])
 @pytest.mark.benchmark(group="forward solves", timer=CLOCK, disable_gc=False)
-def test_solve(problem, method, setting, measured, benchmark):
+def test_solve(problem, method, setting, benchmark):
     """A solver with a setting; a fixed-step one's error falls by its order on problems with closed forms."""
-    found = measured(problem)
+    found = measured(measure, problem)
     if "status" in found:  # the whole process failed, as where there is no published flow
         known = {"work_precision": problem, "method": method, "engine": SOLVERS[method].engine, "setting": setting}
         record(benchmark, known | found)

@@ -1,5 +1,6 @@
 """Entries of pytest-benchmark's file for what another process measured: times, and figures that are no times."""
 
+import functools
 from collections.abc import Iterator
 from functools import partial
 
@@ -33,6 +34,12 @@ def peak_of(make):
     if found["status"] != "ok":
         return {"peak_status": found["status"]}
     return {"peak_bytes": found["peak_bytes"], "meter": found["meter"]}
+
+
+@functools.cache
+def measured(measure, name, timeout=600.0):
+    """What `measure(name)` gives, from one fresh process on one thread, made when it is first asked for."""
+    return fresh(partial(measure, name), threads=1, timeout=timeout)
 
 
 def record(benchmark, known, seconds=()):

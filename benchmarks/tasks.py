@@ -67,10 +67,11 @@ def trajectory(solver, gradient, *, dim=64, width=64, depth=2, batch=256, times=
     field = IgnoreField(dim, width, depth).to(DEVICE, dtype)
     y0 = torch.randn(batch, dim, generator=stream()).to(DEVICE, dtype)
     t = torch.linspace(0, 1, times, device=DEVICE, dtype=dtype)
-    return solve_step(field, y0, t, solver, gradient, _over_all)
+    return solve_step(field, y0, t, solver, gradient, over_all)
 
 
-def _over_all(y):
+def over_all(y):
+    """Half the mean square of the state at all output times."""
     return 0.5 * y.square().mean()
 
 

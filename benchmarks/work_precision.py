@@ -6,7 +6,6 @@ the compiled engine steps eagerly; the flow's steps it takes by the native kerne
 torch.compile, whose half a minute per graph would hide everything else.
 """
 
-import gc
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -18,8 +17,7 @@ import torch
 from benchmarks.settings import DEVICE, grid
 from benchmarks.toys import points, toy_flow
 from repro.measuring.fits import exponent
-from repro.measuring.meters import relative_error, status_of
-from repro.metrics import timed
+from repro.measuring.meters import in_turn, relative_error, status_of
 from repro.ode import PROBLEMS, SOLVERS, Solver, Stats, solve
 
 TOLERANCES = grid((1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9), (1e-3, 1e-5, 1e-7))
@@ -154,12 +152,10 @@ def cell_of(name, task, method, setting):
 
 
 def interleave(cells):
-    """Time the solves in turn, A B C … A B C, so that a drift of the machine's speed hits all of them alike."""
-    gc.collect()
-    for index in range(ROUNDS):
-        for cell in cells:
-            if cell.run is not None and (index == 0 or sum(cell.seconds) < LONGEST):
-                cell.seconds.append(timed(cell.run, DEVICE))
+    """Time the solves of the cells that have one, in turn."""
+    calls = {index: cell.run for index, cell in enumerate(cells) if cell.run is not None}
+    for index, seconds in in_turn(calls, ROUNDS, DEVICE, LONGEST, 1).items():
+        cells[index].seconds += seconds
 
 
 def order(points):

@@ -101,15 +101,35 @@ def status_of(error: Exception) -> str:
     return f"{found}: {lines[0][:200]}"
 
 
-def interleave(cells: Mapping[K, Cell], rounds: int, device: torch.device) -> None:
-    """Time the cells' steps in turn, A B C … A B C, so that a drift of the machine's speed hits all of them alike."""
+def in_turn(
+    calls: Mapping[K, Callable[[], object]], rounds: int, device: torch.device, longest: float, least: int
+) -> dict[K, list[float]]:
+    """Time calls in turn, A B C … A B C, so that a drift of the machine's speed hits all of them alike.
+
+    Args:
+        calls: By their names.
+        rounds: Timed calls of each.
+        device: Idle before and after each call.
+        longest: Seconds after which a call has no more rounds.
+        least: Rounds that it has all the same.
+
+    Returns:
+        Seconds by the calls' names.
+    """
     gc.collect()
-    spent = dict.fromkeys(cells, 0.0)
+    seconds: dict[K, list[float]] = {key: [] for key in calls}
     for index in range(rounds):
-        for key, cell in cells.items():
-            if cell.step is not None and (index < 2 or spent[key] < LONGEST):
-                cell.seconds.append(timed(cell.step.take, device))
-                spent[key] += cell.seconds[-1]
+        for key, call in calls.items():
+            if index < least or sum(seconds[key]) < longest:
+                seconds[key].append(timed(call, device))
+    return seconds
+
+
+def interleave(cells: Mapping[K, Cell], rounds: int, device: torch.device) -> None:
+    """Time the steps of the cells that have one, in turn."""
+    steps = {key: cell.step.take for key, cell in cells.items() if cell.step is not None}
+    for key, seconds in in_turn(steps, rounds, device, LONGEST, 2).items():
+        cells[key].seconds += seconds
 
 
 def relative_error(found: Float[Tensor, " n"], exact: Float[Tensor, " n"]) -> float:
