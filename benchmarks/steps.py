@@ -1,16 +1,11 @@
 """The training step that every benchmark times: gradients cleared, a loss, its gradient."""
 
+from repro.measuring.step import Step
+
 
 def training_step(model, loss_of):
     """Make a step of a model from a function that gives its loss; the step returns the loss's value."""
-
-    def step():
-        model.zero_grad(set_to_none=True)
-        loss = loss_of()
-        loss.backward()
-        return loss.detach()
-
-    return step
+    return Step(loss_of, tuple(model.parameters())).take
 
 
 def likelihood_step(flow, x, noise=None):

@@ -63,17 +63,41 @@ FEW_DECADES = 2000
 """Ratio of an axis's ends up to which ticks between the powers of ten have room."""
 
 
-def plain_log_ticks(axis: Axes, *which: str) -> None:
+def plain_log_ticks(axis: Axes, *which: str, roomy_up_to: float = FEW_DECADES) -> None:
     """Label a logarithmic axis (`x`, `y`) with plain numbers at 1, 2 and 5 times powers of ten.
 
     To be called when everything is drawn: an axis of many decades has room for the powers alone.
+
+    Args:
+        axis: The axis.
+        which: Sides of it.
+        roomy_up_to: Ratio of a side's ends up to which there is room between the powers.
     """
     for name in which:
         side = axis.xaxis if name == "x" else axis.yaxis
         low, high = sorted(side.get_view_interval())
-        side.set_major_locator(LogLocator(subs=(1.0,) if high > FEW_DECADES * low > 0 else (1.0, 2.0, 5.0)))
+        side.set_major_locator(LogLocator(subs=(1.0,) if high > roomy_up_to * low > 0 else (1.0, 2.0, 5.0)))
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         side.set_minor_formatter(NullFormatter())
+
+
+def shared_legend(figure: Figure, axes: Sequence[Axes], order: Sequence[str] = (), columns: int = 4) -> None:
+    """Name the lines of all panels once, below them; a label's line is that of the first panel that has it.
+
+    Args:
+        figure: The figure.
+        axes: Its panels.
+        order: Labels in their order; those that are not drawn are left out. By default as they were drawn.
+        columns: Of the legend.
+    """
+    drawn = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in reversed(axes)]
+    lines = {label: line for pairs in drawn for line, label in pairs}
+    labels = [label for label in order or _labels(axes) if label in lines]
+    figure.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=columns)
+
+
+def _labels(axes: Sequence[Axes]) -> list[str]:
+    return list(dict.fromkeys(label for axis in axes for label in axis.get_legend_handles_labels()[1]))
 
 
 def panel_titles(axes: Iterable[Axes], titles: Iterable[str]) -> None:

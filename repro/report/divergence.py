@@ -192,8 +192,7 @@ def draw_divergence(cells: pd.DataFrame) -> Figure | None:
         _costs(axis, costs[costs["pass"] == part], column, scale)
         axis.set(ylabel="ms per evaluation" if column == "seconds" else "MiB", xlabel="dimension D")
     _noises(axes[3], cells[cells["axis"] == "products"])
-    shown = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend([*shown.values()], [*shown], loc="outside lower center", ncols=4)
+    plotting.shared_legend(figure, axes)
     return figure
 
 

@@ -172,8 +172,7 @@ def draw_gradients(cells: pd.DataFrame) -> Figure | None:
         for axis in (left, right):
             axis.set(xscale="log", yscale="log")
             plotting.plain_log_ticks(axis, "x")
-    shown = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend([*shown.values()], [*shown], loc="outside lower center", ncols=4)
+    plotting.shared_legend(figure, axes)
     return figure
 
 

@@ -191,10 +191,7 @@ def draw_memory(cells: pd.DataFrame) -> Figure | None:
         _panel(axis, name, _chosen(cells, workload, name))
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    drawn = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in reversed(axes)]
-    shown = {label: line for pairs in drawn for line, label in pairs}  # of the first panel, which has lines
-    named = [way for way in WAYS if way in shown]
-    figure.legend([shown[way] for way in named], named, loc="outside lower center", ncols=4)
+    plotting.shared_legend(figure, axes, WAYS)
     return figure
 
 

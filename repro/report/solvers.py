@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from repro.measuring.fits import cost_at
+from repro.ode import PROBLEMS
 from repro.report.benchmarks import done_by_first, entries
 
 TARGETS = (1e-3, 1e-6)
@@ -22,7 +23,7 @@ COLUMNS = (
     "log-density there",
     "failed",
 )
-CLOSED_FORMS = ("decay", "linear", "oscillator", "logistic", "rational")
+CLOSED_FORMS = tuple(PROBLEMS)
 """Problems whose fields are plain functions; every other one is a trained flow."""
 
 
