@@ -19,8 +19,9 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO, RawIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import cloudpickle
 import torch
@@ -93,7 +94,7 @@ class _Nursery:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._answers: TextIO | None = None
+        self._answers: RawIOBase | None = None
         self._lock = threading.Lock()
 
     def run(self, folder: Path, timeout: float) -> int | None:
@@ -115,7 +116,8 @@ class _Nursery:
         child = self._answers.readline()
         ready, _, _ = select.select([self._answers], [], [], timeout)
         if not ready:
-            os.kill(int(child), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(int(child), signal.SIGKILL)
         code = self._answers.readline()
         if not child or not code:
             self._end()
@@ -135,7 +137,8 @@ class _Nursery:
             text=True,
         )
         os.close(writing)
-        self._answers = os.fdopen(reading)
+        # not buffered: a reader that takes more than a line at once would leave `select` waiting for what it has
+        self._answers = FileIO(reading)
         atexit.register(self._process.kill)
 
     def _end(self) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 
+from repro.measuring import fresh as module
 from repro.measuring.fresh import fresh, peak
 from repro.measuring.step import Step
 
@@ -63,6 +64,18 @@ def _what_is_here():
 
     said = os.environ["SAID_LATER"]
     return {"answer": only_here.ANSWER, "said": said, "folder": os.getcwd(), "dtype": str(torch.ones(1).dtype)}  # noqa: PTH109
+
+
+def test_a_child_that_ends_before_anybody_listens_is_not_waited_for(monkeypatch):
+    def slowly(*words, **settings):
+        print(*words, **settings)
+        time.sleep(1)  # both answers are there before the first is read
+
+    assert fresh(lambda: {"fine": 0}) == {"fine": 0}  # the nursery is there, so that the next call's child is quick
+    monkeypatch.setattr(module, "print", slowly, raising=False)
+    began = time.monotonic()
+    assert fresh(lambda: {"fine": 1}, timeout=20.0) == {"fine": 1}
+    assert time.monotonic() - began < 15
 
 
 def test_what_is_printed_is_no_answer():
