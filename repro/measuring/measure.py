@@ -131,7 +131,7 @@ def measure(
         loss: Of the trajectory [time, *state]; half the mean square of its end by default.
         parameters: As for `repro.ode.solve`.
         rounds: Timed steps of each pair.
-        peak_memory: Whether to measure the peak too, which takes a process, some seconds, for each pair.
+        peak_memory: Whether to measure the peak too, which takes a process of its own for each pair.
         reference_tolerance: rtol and atol of the float64 reference, in whose units errors are relative.
 
     Returns:
