@@ -76,7 +76,7 @@ def _panel(axis: Axes, chosen: pd.DataFrame, family: str, cost: str, limits: tup
     axis.set(xscale="log", yscale="log", xlabel=COSTS[cost], ylim=limits)
     axis.yaxis.set_major_locator(LogLocator(numticks=8))
     axis.yaxis.set_minor_locator(NullLocator())
-    plotting.plain_log_ticks(axis, "x", roomy_up_to=50)
+    plotting.plain_log_ticks(axis, "x", roomy_up_to=50.0)
 
 
 def _legend(axis: Axes) -> None:
