@@ -1,4 +1,4 @@
-"""The door: `python -m repro list | run | report | compare | evaluate | data | doctor`."""
+"""The door: `python -m repro list | plan | run | show | report | compare | evaluate | data | doctor`."""
 
 import argparse
 import fnmatch
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from repro import commands, compare_command
+from repro import commands, compare_command, plan_command, show_command
 from repro.commands import EXIT_FAILED, Failure, pick_device
 
 EXIT_USAGE, EXIT_PAUSED, EXIT_INTERRUPTED = 2, 75, 130
@@ -49,18 +49,22 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="what there is, and what has been run")
     listing.set_defaults(function=commands.show_list)
+    plan_command.register(verbs)
     run = verbs.add_parser("run", help="run cells; further options change settings: --solver.rtol 1e-6", add_help=False)
     run.set_defaults(parser=run)
     run.add_argument("experiment", nargs="?", help="as neural_ode/table1_mnist, or a pattern: 'neural_ode/*'")
     run.add_argument("cell", nargs="?", help="cell or pattern: '*' is all; the experiment's main cells by default")
     run.add_argument("--tier", choices=("smoke", "small", "paper"), default="smoke")
-    run.add_argument("--seed", type=int, nargs="+", default=[0], dest="seeds")
+    seeds = run.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, nargs="+", default=[0], help="seeds by their numbers (default: 0)")
+    seeds.add_argument("--seeds", type=_count, metavar="N", help="seeds 0 to N - 1")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--publish", action="store_true", help="put results into results/runs/, not results/local/")
     run.add_argument("--force", action="store_true", help="run again what is finished")
     run.add_argument("--max-minutes", type=float, help="stop each cell after so long, resumable")
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, help="longest time between checkpoints")
     run.add_argument("--threads", type=int, help="CPU threads of torch; one in the smoke tier, else torch's own choice")
+    show_command.register(verbs)
     report = verbs.add_parser("report", help="rebuild tables, figures and the README's generated part")
     report.add_argument("--local", action="store_true", help="also show this machine's own runs (in results/local/)")
     report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
@@ -78,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         function=commands.doctor
     )
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seeds")
+    return number
 
 
 # --- run -------------------------------------------------------------------------------------------------------------
@@ -115,7 +126,7 @@ def _cells(experiment: Any, options: argparse.Namespace) -> list[tuple[str, int]
         chosen = fnmatch.filter(experiment.cells, options.cell)
     if not chosen:
         raise Failure(f"no cell {options.cell!r} in {experiment.artefact}; there are: {', '.join(experiment.cells)}")
-    return list(itertools.product(chosen, options.seeds))
+    return list(itertools.product(chosen, options.seed if options.seeds is None else range(options.seeds)))
 
 
 def _run_child(job: tuple[str, str, int], options: argparse.Namespace, rest: list[str]) -> int:

@@ -43,13 +43,14 @@ def show_list(options: argparse.Namespace) -> int:
         print(f"{name}  ({experiment.artefact})")
         of_experiment = runs[runs["experiment"] == name]
         for cell in experiment.cells:
-            print(f"  {cell:<20} {_runs_in_words(of_experiment[of_experiment['cell'] == cell])}")
+            print(f"  {cell:<20} {runs_in_words(of_experiment[of_experiment['cell'] == cell])}")
     if others := others - runs["run"].nunique():
         print(f"and {others} runs with settings of their own")
     return 0
 
 
-def _runs_in_words(runs: Any) -> str:  # noqa: ANN401 (a pandas frame; pandas is imported late)
+def runs_in_words(runs: Any) -> str:  # noqa: ANN401 (a pandas frame; pandas is imported late)
+    """How many runs there are and how they ended, by tier and place; a dash where there is none."""
     counts = runs.groupby(["source", "tier", "status"])["run"].nunique()
     where = {"runs": "published", "local": "local"}
     words = [f"{count} {status} {tier} ({where[source]})" for (source, tier, status), count in counts.items()]
