@@ -8,7 +8,9 @@ from repro.checks import check_name
 from repro.ode import compiled, torchdiffeq_backend
 from repro.ode.adjoint import adjoint, adjoint_seminorm
 from repro.ode.checkpoint import checkpoint
+from repro.ode.errors import UnsupportedCombination
 from repro.ode.meter import Meter, Stats
+from repro.ode.runge_kutta import RUNGE_KUTTA
 from repro.ode.solvers import Solver
 from repro.ode.steppers import native_kernel_of
 from repro.types import Norm, State, Times, Trajectory, VectorField
@@ -62,8 +64,15 @@ def backprop(
 
     Returns:
         The state at every output time.
+
+    Raises:
+        UnsupportedCombination: t requires gradients, and torchdiffeq does not have the method.
     """
     meter = Meter(solver.max_nfe)
+    if t.requires_grad and solver.method in RUNGE_KUTTA:
+        raise UnsupportedCombination(
+            f"backprop leaves gradients for t to torchdiffeq, which has no {solver.method!r}; use checkpoint or adjoint"
+        )
     if solver.engine != "compiled" or t.requires_grad:
         y = torchdiffeq_backend.integrate(field, y0, t, solver, meter=meter, norm=norm)
     elif isinstance(field, nn.Module) and not isinstance(native_kernel_of(field, y0), str):

@@ -3,15 +3,18 @@
 from dataclasses import KW_ONLY, dataclass
 
 from repro.checks import check_name
+from repro.ode.runge_kutta import RUNGE_KUTTA
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED_RUNGE_KUTTA = ("euler", "midpoint", "heun2", "heun3", "rk4")
 FIXED_ADAMS = ("explicit_adams", "implicit_adams")
+OWN_ADAPTIVE = tuple(name for name, method in RUNGE_KUTTA.items() if method.is_adaptive)
+OWN_FIXED = tuple(name for name, method in RUNGE_KUTTA.items() if not method.is_adaptive)
 
 METHODS = {
     "torchdiffeq": (*ADAPTIVE, *FIXED_RUNGE_KUTTA, *FIXED_ADAMS),
     "scipy": ("adams",),
-    "compiled": ("dopri5", "bosh3", *FIXED_RUNGE_KUTTA),
+    "compiled": ("dopri5", "bosh3", *FIXED_RUNGE_KUTTA, *RUNGE_KUTTA),
 }
 """Methods that each engine offers."""
 
@@ -29,6 +32,7 @@ ORDERS = {
     "explicit_adams": 4,
     "implicit_adams": 4,
     "adams": None,
+    **{name: method.order for name, method in RUNGE_KUTTA.items()},
 }
 """Order p of each method: the global error is O(dt^p). The torchdiffeq Adams methods start with Runge-Kutta steps of
 order 4, which limits implicit_adams whatever order its later steps reach; explicit_adams is held at order 4, because at
@@ -40,7 +44,7 @@ class Solver:
     """A numerical method and its settings.
 
     Args:
-        method: One of `METHODS[engine]`, in torchdiffeq's spelling.
+        method: One of `METHODS[engine]`, in torchdiffeq's spelling; `RUNGE_KUTTA` has those that it lacks.
         rtol: Relative tolerance; used by adaptive methods, by "adams" and by implicit_adams' corrector.
         atol: Absolute tolerance. A step is kept when RMS(error / (atol + rtol·|y|)) ≤ 1.
         engine: "torchdiffeq"; "compiled" for the same steps with less overhead, native ones where the field offers a
@@ -89,7 +93,7 @@ class Solver:
     @property
     def is_explicit_runge_kutta(self) -> bool:
         """Whether each step is an explicit Runge-Kutta step, which can be replayed from its start alone."""
-        return self.method in (*ADAPTIVE, *FIXED_RUNGE_KUTTA)
+        return self.method in (*ADAPTIVE, *FIXED_RUNGE_KUTTA, *RUNGE_KUTTA)
 
     @property
     def order(self) -> int | None:
@@ -97,8 +101,8 @@ class Solver:
         return ORDERS[self.method]
 
 
-_FIXED = (*FIXED_RUNGE_KUTTA, *FIXED_ADAMS)
-_VARIABLE = (*ADAPTIVE, *METHODS["scipy"])
+_FIXED = (*FIXED_RUNGE_KUTTA, *FIXED_ADAMS, *OWN_FIXED)
+_VARIABLE = (*ADAPTIVE, *METHODS["scipy"], *OWN_ADAPTIVE)
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -132,4 +136,8 @@ SOLVERS = {
     "euler_compiled": Solver("euler", engine="compiled", step_size=0.05),
     "midpoint_compiled": Solver("midpoint", engine="compiled", step_size=0.05),
     "rk4_compiled": Solver("rk4", engine="compiled", step_size=0.05),
+    **{
+        name: Solver(name, engine="compiled", step_size=None if method.is_adaptive else 0.05)
+        for name, method in RUNGE_KUTTA.items()
+    },
 }

@@ -11,6 +11,7 @@ from torchdiffeq._impl.odeint import SOLVERS as _TORCHDIFFEQ_SOLVERS
 
 from repro.ode.errors import NonFiniteState, StepSizeUnderflow
 from repro.ode.meter import Meter
+from repro.ode.runge_kutta import RUNGE_KUTTA
 from repro.ode.solvers import Solver
 from repro.ode.tableau import FIXED_TABLEAUS, Tableau
 from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
@@ -64,7 +65,9 @@ def integrate(
 
 @functools.cache
 def runge_kutta_tableau(method: str) -> Tableau:
-    """Return the coefficients that torchdiffeq uses for an explicit Runge-Kutta `method`."""
+    """Return the coefficients of an explicit Runge-Kutta `method`: torchdiffeq's, or those of one that it lacks."""
+    if method in RUNGE_KUTTA:
+        return RUNGE_KUTTA[method].tableau
     if method in FIXED_TABLEAUS:
         return FIXED_TABLEAUS[method]
     solver = _TORCHDIFFEQ_SOLVERS[method]

@@ -10,8 +10,9 @@ from repro.flows import CNF
 from repro.flows.planar_field import PlanarField
 from repro.nets.fields import FIELDS
 from repro.ode import PROBLEMS, SOLVERS, MaxNFEExceeded, Solver, solve, steppers
+from repro.ode.runge_kutta import RUNGE_KUTTA
 
-NAMES = [name for name in SOLVERS if SOLVERS[name].engine == "compiled"]
+NAMES = [name for name in SOLVERS if SOLVERS[name].engine == "compiled" and SOLVERS[name].method not in RUNGE_KUTTA]
 MAKE = {layer: partial(make, 2, 16, 3) for layer, make in FIELDS.items()}
 MAKE |= {
     "planar": partial(PlanarField, 2, 16),
