@@ -58,7 +58,7 @@ def standardised(train: Rows, validation: Rows, test: Rows) -> tuple[Rows, Rows,
 
 
 def finished(name: str, parts: tuple[Rows, Rows, Rows], sha256: dict[str, str]) -> Splits[Table]:
-    """Check the parts of a set and make float32 tensors of them.
+    """Check the parts of a set of the literature and make float32 tensors of them.
 
     Raises:
         DataError: A part has other sizes than the literature's, or numbers that are not finite.
@@ -67,6 +67,15 @@ def finished(name: str, parts: tuple[Rows, Rows, Rows], sha256: dict[str, str]) 
     found = [part.shape for part in parts]
     if found != [(n, dim) for n in expected]:
         raise DataError(f"data set {name} has parts of shapes {found}; expected {expected} rows of {dim} columns")
+    return tables(name, parts, sha256)
+
+
+def tables(name: str, parts: tuple[Rows, Rows, Rows], sha256: dict[str, str]) -> Splits[Table]:
+    """Make float32 tensors of the parts for training, validation and test.
+
+    Raises:
+        DataError: A part has numbers that are not finite.
+    """
     for part, label in zip(parts, ("training", "validation", "test"), strict=True):
         if bad := int((~np.isfinite(part)).any(1).sum()):
             raise DataError(f"data set {name}: {bad} of {len(part)} {label} rows hold numbers that are not finite")

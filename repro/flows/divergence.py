@@ -179,7 +179,8 @@ DIVERGENCES: dict[str, Divergence] = {
     "xtrace": xtrace,
 }
 
-NEEDS_NOISE = ("hutchinson", "bottleneck", "hutchpp", "xtrace")
+EXACT = ("exact", "closed_form")
+NEEDS_NOISE = tuple(name for name in DIVERGENCES if name not in EXACT)
 """Estimators; the others are exact."""
 
 
