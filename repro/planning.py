@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +21,7 @@ from repro.experiment import BudgetReached, Context, Experiment, Interrupted, Ti
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.papers import EXPERIMENTS
-from repro.results import machine_slug, read_rows, results_root, run_folders
+from repro.results import hours_of, machine_slug, read_rows, results_root, run_folders
 
 WARM_STEPS = 2
 """First steps that are not timed where there is time for more: they compile and allocate."""
@@ -93,17 +92,9 @@ def records() -> Records:
             info = json.loads((folder / "run.json").read_text())
             if info["status"] == "ok":
                 known = {row.metric: float(row.value) for row in read_rows(folder / "rows.csv") if row.step is None}
-                cost = (info["machine"], _hours(info, known), known.get("peak_memory", float("nan")))
+                cost = (info["machine"], hours_of(info, known.get("wall_time")), known.get("peak_memory", float("nan")))
                 found.setdefault((info["experiment"], info["digest"]), []).append(cost)
     return found
-
-
-def _hours(info: Mapping[str, Any], known: Mapping[str, float]) -> float:
-    """From start to end; a run of several sittings lay still in between, and knows its training time only."""
-    if info["resumed"]:
-        return known.get("wall_time", float("nan")) / 3600
-    start, end = (datetime.fromisoformat(info[key]) for key in ("start", "end"))
-    return (end - start).total_seconds() / 3600
 
 
 def recorded(known: Records, name: str, digest: str, device: torch.device) -> Estimate | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
@@ -125,6 +126,21 @@ def _load_run(folder: Path, root: Path) -> pd.DataFrame:
     keys = {key: info[key] for key in KEYS}
     rows["step"] = rows["step"].astype(float)
     return rows.assign(**keys, source=root.name, run=folder.relative_to(root).as_posix())
+
+
+def hours_of(info: Mapping[str, Any], training_seconds: float | None) -> float:
+    """How long a run took, from start to end.
+
+    A run of several sittings lay still in between, and knows the time of its training only; nan where there was none.
+
+    Args:
+        info: What its run.json says.
+        training_seconds: Its final row `wall_time`, if it has one.
+    """
+    if info.get("resumed") or "end" not in info:
+        return float("nan") if training_seconds is None else training_seconds / 3600
+    start, end = (datetime.fromisoformat(info[key]) for key in ("start", "end"))
+    return (end - start).total_seconds() / 3600
 
 
 def seed_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> dict[int, float]:

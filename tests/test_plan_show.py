@@ -11,7 +11,7 @@ import torch
 from repro import experiment, planning
 from repro.experiment import Experiment
 from repro.papers import EXPERIMENTS
-from repro.results import Row, machine_slug, results_root
+from repro.results import Row, hours_of, machine_slug, results_root
 
 MLP = ("neural_ode/table1_mnist", "mlp")
 CPU = torch.device("cpu")
@@ -89,9 +89,9 @@ def test_a_run_is_known_from_its_record_on_this_kind_of_machine_first(call):
 
 def test_what_lay_still_between_sittings_is_not_counted():
     times = {"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-02T00:00:00+00:00"}
-    assert planning._hours({**times, "resumed": []}, {"wall_time": 7200.0}) == 24
-    assert planning._hours({**times, "resumed": [{}]}, {"wall_time": 7200.0}) == 2
-    assert math.isnan(planning._hours({**times, "resumed": [{}]}, {}))
+    assert hours_of({**times, "resumed": []}, 7200.0) == 24
+    assert hours_of({**times, "resumed": [{}]}, 7200.0) == 2
+    assert math.isnan(hours_of({**times, "resumed": [{}]}, None))
 
 
 def test_plan_sums_main_cells_and_lists_single_ones(call):

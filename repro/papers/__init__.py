@@ -13,6 +13,9 @@ from repro.papers.neural_ode import (
     table1_mnist,
 )
 
+PAPERS = {"neural_ode": "Neural Ordinary Differential Equations", "ffjord": "FFJORD"}
+"""Their titles, by the first part of an experiment's name."""
+
 EXPERIMENTS: dict[str, Experiment[Any]] = {
     "neural_ode/table1_mnist": table1_mnist.EXPERIMENT,
     "neural_ode/table1_cost": table1_cost.EXPERIMENT,

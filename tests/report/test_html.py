@@ -149,7 +149,7 @@ def check_pages(results):
 def test_there_is_a_page_for_each_artefact_and_each_subject_and_all_are_reached_from_the_front(full):
     found = check_pages(full)
     expected = {file_of(name) for name in EXPERIMENTS} | {f"benchmark-{subject.name}.html" for subject in SUBJECTS}
-    assert set(found) == expected | {"index.html", "numbers.html", "choose.html"}
+    assert set(found) == expected | {"index.html", "numbers.html", "choose.html", "reproduction.html"}
     assert expected <= set(found["index.html"].links)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from repro.papers import EXPERIMENTS
+from repro.report.site.account import account_page
 from repro.report.site.artefacts import artefact_page
 from repro.report.site.choices import choice_page
 from repro.report.site.front import front_page
@@ -22,6 +23,7 @@ def site(material: Material) -> Iterator[tuple[str, bytes]]:
     yield "index.html", front_page(material)
     yield "numbers.html", numbers_page(material)
     yield "choose.html", choice_page(material)
+    yield "reproduction.html", account_page(material)
     for name in EXPERIMENTS:
         yield artefact_page(material, name)
     for subject in SUBJECTS:

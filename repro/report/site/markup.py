@@ -13,6 +13,7 @@ NAVIGATION = (
     ("numbers.html", "Published numbers"),
     ("index.html#benchmarks", "Benchmarks"),
     ("choose.html", "Which method?"),
+    ("reproduction.html", "Reproduction"),
 )
 VOID = frozenset({"img", "link", "meta", "br", "input"})
 
