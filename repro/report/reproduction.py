@@ -168,7 +168,7 @@ def _hours(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     grouped = table.groupby(["experiment", "tier", "machine"], sort=False)
     lines = [
         {
-            "artefact": EXPERIMENTS[name].artefact,
+            "artefact": EXPERIMENTS[str(name)].artefact,
             "tier": tier,
             "machine": machine,
             "runs": f"{len(group)}{f', {failed} failed' if (failed := (group['status'] != 'ok').sum()) else ''}",
