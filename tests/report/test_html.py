@@ -13,6 +13,7 @@ from repro.papers import EXPERIMENTS
 from repro.report import build
 from repro.report.site.markup import ARXIV, VOID, Markup, page, section, tag
 from repro.report.site.numbers import file_of
+from repro.report.site.reference.contents import INDEX, TOPICS
 from repro.report.site.tables import SIGNS, badge, counts, frame, table
 from repro.report.subjects import SUBJECTS
 from repro.results import Row, write_rows
@@ -149,7 +150,9 @@ def check_pages(results):
 def test_there_is_a_page_for_each_artefact_and_each_subject_and_all_are_reached_from_the_front(full):
     found = check_pages(full)
     expected = {file_of(name) for name in EXPERIMENTS} | {f"benchmark-{subject.name}.html" for subject in SUBJECTS}
-    assert set(found) == expected | {"index.html", "numbers.html", "choose.html"}
+    reference = {INDEX} | {topic.file for topic in TOPICS}
+    assert set(found) == expected | reference | {"index.html", "numbers.html", "choose.html"}
+    assert reference <= set(found[INDEX].links)
     assert expected <= set(found["index.html"].links)
 
 
