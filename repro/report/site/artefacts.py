@@ -36,13 +36,14 @@ def known(material: Material, name: str) -> list[tuple[str, str | Markup]]:
     """What is known of an artefact's runs at a glance."""
     runs = material.runs[name]
     failed = sum(run.info["status"] != "ok" for run in runs)
+    verdicts = [line["verdict"] for _, line in material.lines(name)]
     return [
         ("Tier", material.tier(name) or "not run"),
         ("Share of the budget", material.share(name)),
         ("Runs", f"{len(runs)}{f', {failed} of them failed' if failed else ''}"),
         ("Hardware", hardware(runs)),
         ("Run on", dates(runs)),
-        ("Published numbers", counts(line["verdict"] for _, line in material.lines(name))),
+        ("Published numbers", counts(verdicts) if verdicts else ""),
     ]
 
 
