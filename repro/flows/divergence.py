@@ -178,6 +178,7 @@ DIVERGENCES: dict[str, Divergence] = {
     "hutchpp": hutchpp,
     "xtrace": xtrace,
 }
+"""Ways to the trace of a field's Jacobian by name."""
 
 EXACT = ("exact", "closed_form")
 NEEDS_NOISE = tuple(name for name in DIVERGENCES if name not in EXACT)
@@ -199,6 +200,7 @@ NOISES: dict[str, Callable[[tuple[int, ...], Generator | None], Tensor]] = {
     "gaussian": gaussian,
     "rademacher": rademacher,
 }
+"""Distributions of the probes by name."""
 
 
 def hutchinson_variance(matrix: Float[Tensor, "*batch dim dim"], noise: str) -> Float[Tensor, "*batch"]:

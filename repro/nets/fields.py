@@ -281,3 +281,4 @@ FIELDS: dict[str, Callable[..., PerceptronField]] = {
     "concat": ConcatField,
     "ignore": IgnoreField,
 }
+"""Perceptron fields by the kind of their layers."""

@@ -75,6 +75,10 @@ class _Problem:
     """What the passes need beside tensors.
 
     Attributes:
+        field: Right-hand side.
+        solver: Method and tolerances.
+        stats: What the passes cost; they fill it.
+        norm: Size of an error; None is the RMS.
         wanted: Whether a backward pass may follow.
         keep: Whether the steps leave their products for it.
     """

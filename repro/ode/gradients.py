@@ -90,6 +90,7 @@ GRADIENTS: dict[str, Gradient] = {
     "adjoint_seminorm": adjoint_seminorm,
     "checkpoint": checkpoint,
 }
+"""Ways to differentiate a solve by name; `supported` says which solvers allow them."""
 
 
 def supported(solver: Solver, gradient: str) -> str | None:

@@ -141,3 +141,4 @@ SOLVERS = {
         for name, method in RUNGE_KUTTA.items()
     },
 }
+"""A solver of every method by name, in the engines that offer it; fixed steps are of 0.05."""

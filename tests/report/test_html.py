@@ -11,8 +11,11 @@ import pytest
 
 from repro.papers import EXPERIMENTS
 from repro.report import build
+from repro.report.pages import Picture
+from repro.report.site.figures import figure
 from repro.report.site.markup import ARXIV, VOID, Markup, page, section, tag
 from repro.report.site.numbers import file_of
+from repro.report.site.reference.contents import INDEX, TOPICS
 from repro.report.site.tables import SIGNS, badge, counts, frame, table
 from repro.report.subjects import SUBJECTS
 from repro.results import Row, write_rows
@@ -149,7 +152,9 @@ def check_pages(results):
 def test_there_is_a_page_for_each_artefact_and_each_subject_and_all_are_reached_from_the_front(full):
     found = check_pages(full)
     expected = {file_of(name) for name in EXPERIMENTS} | {f"benchmark-{subject.name}.html" for subject in SUBJECTS}
-    assert set(found) == expected | {"index.html", "numbers.html", "choose.html", "reproduction.html"}
+    reference = {INDEX} | {topic.file for topic in TOPICS}
+    assert set(found) == expected | reference | {"index.html", "numbers.html", "choose.html", "reproduction.html"}
+    assert reference <= set(found[INDEX].links)
     assert expected <= set(found["index.html"].links)
 
 
@@ -248,6 +253,14 @@ def test_choices_are_made_from_the_measured_figures(full):
     assert "at 2048 the least is adjoint (10 MiB)" in text
     assert re.search(r'<td data-mib="256">256</td><td data-mib="10"><strong>10</strong></td><td>adjoint</td>', text)
     assert "Gradient within 0.01 on the toy: quickest adjoint (10 ms), leanest adjoint (4 MiB)." in text
+
+
+def test_drawings_of_lines_change_ground_in_the_dark_and_pictures_of_densities_do_not(full):
+    assert 'class="drawing"' in pages(full)[file_of(FIG3)]
+    drawn, coloured, moving = b"<svg><path/></svg>", b'<svg><image href="data:"/></svg>', b"GIF89a"
+    files = {"a.svg": drawn, "a.png": b""}, {"a.svg": coloured, "a.png": b""}, {"a.gif": moving}
+    shown = [figure(Picture("x", "words", each), "runs") for each in files]
+    assert ['class="drawing"' in each for each in shown] == [True, False, False]
 
 
 def luminance(colour):

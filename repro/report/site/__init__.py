@@ -11,6 +11,7 @@ from repro.report.site.front import front_page
 from repro.report.site.material import Material
 from repro.report.site.measurements import subject_page
 from repro.report.site.numbers import numbers_page
+from repro.report.site.reference import reference
 from repro.report.subjects import SUBJECTS
 
 __all__ = ["Material", "site"]
@@ -28,5 +29,6 @@ def site(material: Material) -> Iterator[tuple[str, bytes]]:
         yield artefact_page(material, name)
     for subject in SUBJECTS:
         yield subject_page(material, subject)
+    yield from reference()
     for asset in ASSETS:
         yield asset, (files(__name__) / asset).read_bytes()

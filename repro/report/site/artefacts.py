@@ -1,10 +1,10 @@
 """A page for each artefact: claims, numbers, figures, deviations, how to run it again, and the runs."""
 
 from repro.experiment import Deviation, Experiment
-from repro.papers import EXPERIMENTS
+from repro.papers import EXPERIMENTS, PAPERS
 from repro.report.pages import Picture
 from repro.report.site.figures import figure, origin_of_runs
-from repro.report.site.markup import ARXIV, PAPERS, Markup, facts, link, markup, page, paragraph, section, tag
+from repro.report.site.markup import ARXIV, Markup, facts, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material, Run, dates, hardware
 from repro.report.site.numbers import RULE, file_of, published_table
 from repro.report.site.tables import Cell, badge, counts, frame, table
@@ -36,13 +36,14 @@ def known(material: Material, name: str) -> list[tuple[str, str | Markup]]:
     """What is known of an artefact's runs at a glance."""
     runs = material.runs[name]
     failed = sum(run.info["status"] != "ok" for run in runs)
+    verdicts = [line["verdict"] for _, line in material.lines(name)]
     return [
         ("Tier", material.tier(name) or "not run"),
         ("Share of the budget", material.share(name)),
         ("Runs", f"{len(runs)}{f', {failed} of them failed' if failed else ''}"),
         ("Hardware", hardware(runs)),
         ("Run on", dates(runs)),
-        ("Published numbers", counts(line["verdict"] for _, line in material.lines(name))),
+        ("Published numbers", counts(verdicts) if verdicts else ""),
     ]
 
 

@@ -17,7 +17,7 @@ def figure(picture: Picture, origin: Child) -> Markup:
         origin: Where it was drawn from.
     """
     name = next(iter(picture.files))
-    image = tag("img", src=f"../figures/{name}", alt=picture.words, loading="lazy")
+    image = tag("img", src=f"../figures/{name}", alt=picture.words, loading="lazy", class_=ground_of(picture))
     if name.endswith(".gif"):
         image = tag("details", tag("summary", f"Play: {picture.words}"), image)
     else:
@@ -27,13 +27,23 @@ def figure(picture: Picture, origin: Child) -> Markup:
     return tag("figure", image, caption)
 
 
+def ground_of(picture: Picture) -> str | None:
+    """The class of a drawing of lines and letters, whose ground and ink the dark scheme may exchange.
+
+    Pictures whose colours mean something (densities, samples) stay as they are.
+    """
+    drawings = [content for file, content in picture.files.items() if file.endswith(".svg")]
+    return "drawing" if drawings and not any(b"<image" in content for content in drawings) else None
+
+
 def thumbnail(pictures: Sequence[Picture]) -> Markup:
     """A small still of the first picture, or a note that there is none."""
-    stills = [(file, picture.words) for picture in pictures for file in picture.files if file.endswith(".png")]
+    stills = [(file, picture) for picture in pictures for file in picture.files if file.endswith(".png")]
     if not stills:
         return tag("span", "no figure", class_="blank")
-    file, words = stills[0]
-    return tag("img", src=f"../figures/{file}", alt=words, loading="lazy", class_="thumb")
+    file, picture = stills[0]
+    kind = " ".join(filter(None, ("thumb", ground_of(picture))))
+    return tag("img", src=f"../figures/{file}", alt=picture.words, loading="lazy", class_=kind)
 
 
 def origin_of_runs(material: Material, name: str) -> Markup:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from repro.papers import EXPERIMENTS
+from repro.papers import EXPERIMENTS, PAPERS
 from repro.report.benchmarks import MeasuredClaim
 from repro.report.site.artefacts import of_experiment
 from repro.report.site.figures import thumbnail
-from repro.report.site.markup import ARXIV, PAPERS, Markup, link, markup, page, paragraph, section, tag
+from repro.report.site.markup import ARXIV, Markup, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material, dates, hardware
 from repro.report.site.measurements import file_of_subject, sources_of
 from repro.report.site.numbers import file_of

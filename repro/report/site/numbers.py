@@ -59,7 +59,7 @@ def interval(number: Published, rows: pd.DataFrame) -> str:
         return ""
     ends = _over_seeds(values) if len(values) > 1 else _over_test_set(number, rows, values[0])
     digits = len(number.printed.partition(".")[2]) + 1 if number.printed else 3
-    return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else ""
+    return f"[{ends[0]:.{digits}f},\u00a0{ends[1]:.{digits}f}]" if ends else ""
 
 
 def _over_seeds(values: Sequence[float]) -> tuple[float, float]:
