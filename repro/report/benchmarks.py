@@ -40,6 +40,11 @@ def done_by_first(cells: pd.DataFrame) -> pd.DataFrame:
     return own[own["status"] == "ok"]
 
 
+def without_empty(table: pd.DataFrame, *optional: str) -> pd.DataFrame:
+    """Leave out those of the optional columns in which nothing was measured, as in files from before there were any."""
+    return table.drop(columns=[name for name in optional if not table[name].astype(bool).any()])
+
+
 def sentence(parts: Iterable[str]) -> str:
     """Join what was found into one sentence; empty where nothing was."""
     text = "; ".join(part for part in parts if part)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from repro import plotting
 from repro.experiment import NOT_ATTEMPTED, Judgement, graded
 from repro.measuring.fits import Fit, slope
-from repro.report.benchmarks import MeasuredClaim, done_by_first, entries, first_machine, sentence
+from repro.report.benchmarks import MeasuredClaim, done_by_first, entries, first_machine, sentence, without_empty
 
 MIB = 2**20
 COLUMNS = (
@@ -24,16 +24,25 @@ COLUMNS = (
     "peak per unit, 95 % interval",
     "kept by autograd",
     "kept per unit",
+    BY_PHASE := "by phase, at the last",
     "meter",
     "failed",
 )
+PHASES = {"held": "held", "backward": "in backward", "left": "left", "reserved": "reserved"}
+"""What is shown of a step's phases, and in what words; the last is a GPU's alone."""
+NAMES = {phase: f"{phase}_{'peak_' if phase == 'backward' else ''}bytes" for phase in PHASES}
+"""The same as entries call them."""
 WAYS = ("ResNet", "backprop", "backprop, compiled", "checkpoint", "checkpoint, compiled", "adjoint", "adjoint_seminorm")
 """In the order of tables and colours."""
 UNITS = {"solver steps": "solver step or block", "output times": "output time", "batch": "row", "width": "unit"}
 
 
 def load_memory(folder: Path) -> pd.DataFrame:
-    """Read results/benchmarks/: machine, workload, axis, value, way, status, peak_mib, saved_mib, nfe, meter."""
+    """Read results/benchmarks/: machine, workload, axis, value, way, status, peak_mib, saved_mib, phases, meter.
+
+    Phases are NaN where they were not told apart: held_mib after the forward pass, backward_mib at the backward pass's
+    peak, left_mib after the step, all over what was there before it; reserved_mib is the most that torch took of a GPU.
+    """
     return pd.DataFrame([_cell(machine, benchmark["extra_info"]) for machine, benchmark in entries(folder, "memory")])
 
 
@@ -44,6 +53,7 @@ def _cell(machine: str, known: dict[str, Any]) -> dict[str, Any]:
         **{key: known[key] for key in ("workload", "value", "way", "status")},
         "peak_mib": known.get("peak_bytes", np.nan) / MIB,
         "saved_mib": known.get("saved_bytes", np.nan) / MIB,
+        **{f"{phase}_mib": known.get(name, np.nan) / MIB for phase, name in NAMES.items()},
         "meter": known.get("meter", ""),
     }
 
@@ -52,9 +62,11 @@ def memory(cells: pd.DataFrame) -> pd.DataFrame:
     """One line for each way along each axis.
 
     Peaks are those of one step in a fresh process over what was there before it. Slopes are least squares; for the
-    width, on which memory does not depend linearly, there is none.
+    width, on which memory does not depend linearly, there is none. By phase, a step holds so much between its passes,
+    has its peak in the backward pass, and leaves its gradients; the column is there where phases were told apart.
     """
-    return pd.DataFrame([_line(*series) for series in _series(cells)], columns=pd.Index(COLUMNS))
+    table = pd.DataFrame([_line(*series) for series in _series(cells)], columns=pd.Index(COLUMNS))
+    return without_empty(table, BY_PHASE)
 
 
 Key = tuple[str, str, str, str]
@@ -80,6 +92,7 @@ def _line(key: Key, chosen: pd.DataFrame) -> dict[str, str]:
         _per_unit(done, axis, "peak_mib"),
         _ends(done, "saved_mib"),
         _per_unit(done, axis, "saved_mib"),
+        _by_phase(done),
         str(done["meter"].iloc[0]) if len(done) else "",
         "; ".join(f"{row['value']}: {row['status']}" for _, row in failed.iterrows()),
     )
@@ -100,6 +113,15 @@ def _per_unit(done: pd.DataFrame, axis: str, column: str) -> str:
         return ""
     fit = slope(done["value"].tolist(), (1024 * done[column]).tolist())
     return f"{fit.value:.4g} [{fit.low:.4g}, {fit.high:.4g}] KiB per {UNITS[axis]}"
+
+
+def _by_phase(done: pd.DataFrame) -> str:
+    """The phases at the last value, which along most axes is the largest; empty where they were not told apart."""
+    last = done.iloc[-1] if len(done) else {}
+    known = [
+        f"{last[f'{phase}_mib']:.3g} {word}" for phase, word in PHASES.items() if pd.notna(last.get(f"{phase}_mib"))
+    ]
+    return f"{', '.join(known)} (MiB at {last['value']})" if known else ""
 
 
 def crossover(cells: pd.DataFrame) -> float | None:

@@ -39,6 +39,8 @@ def test_memory_cells_have_both_meters_and_the_counts():
     assert found["peak_bytes"] > 0
     assert found["saved_bytes"] > 0
     assert found["seconds"] > 0
+    assert found["peak_bytes"] == max(found["forward_peak_bytes"], found["backward_peak_bytes"])
+    assert found["peak_bytes"] >= max(found["held_bytes"], found["left_bytes"])
 
 
 def test_the_adjoint_keeps_as_much_whatever_the_depth_and_backprop_in_proportion():
