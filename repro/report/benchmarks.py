@@ -1,7 +1,7 @@
 """What the published benchmarks say: one reader of pytest-benchmark's files for all tables made from them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,18 @@ def done_by_first(cells: pd.DataFrame) -> pd.DataFrame:
     """The same without its failures."""
     own = first_machine(cells)
     return own[own["status"] == "ok"]
+
+
+OVERHEAD = "overhead-bound (twice the batch)"
+"""The column of `overhead`."""
+
+
+def overhead(known: Mapping[str, Any]) -> str:
+    """Whether an entry's step is bound by overhead, and how much longer an evaluation takes at twice the batch."""
+    ratio = known.get("batch_doubling")
+    if ratio is None or ratio != ratio:  # noqa: PLR0124 (NaN, as a table has it)
+        return ""
+    return f"{'yes' if known['overhead_bound'] else 'no'} ({ratio:.2f})"
 
 
 def without_empty(table: pd.DataFrame, *optional: str) -> pd.DataFrame:

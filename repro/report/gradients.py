@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
-from repro.report.benchmarks import entries, first_machine
+from repro.report.benchmarks import OVERHEAD, entries, first_machine, overhead, without_empty
 
 MIB = 2**20
 COLUMNS = (
@@ -23,6 +23,7 @@ COLUMNS = (
     "time",
     "kept by autograd",
     "peak",
+    OVERHEAD,
     "reference",
     "status",
 )
@@ -59,6 +60,7 @@ def _cell(machine: str, benchmark: dict[str, Any]) -> dict[str, Any]:
         "iqr": 1e3 * stats["iqr"],
         "saved_mib": known.get("saved_bytes", np.nan) / MIB,
         "peak_mib": known.get("peak_bytes", np.nan) / MIB,
+        "overhead": overhead(known),
     }
 
 
@@ -67,14 +69,16 @@ def gradients(cells: pd.DataFrame) -> pd.DataFrame:
 
     Errors are relative, ‖g − g_exact‖ / ‖g_exact‖ over everything that is differentiated for, against one reference a
     workload. Times are medians with half the interquartile range of steps taken in turn; evaluations backward are n/a
-    where the backward pass makes none.
+    where the backward pass makes none. A way is bound by overhead if at twice the batch an evaluation takes less than
+    1.25 times as long, asked at its loosest tolerance; the column is there where that was measured.
     """
-    return pd.DataFrame([_line(cell) for _, cell in cells.iterrows()], columns=pd.Index(COLUMNS))
+    table = pd.DataFrame([_line(cell) for _, cell in cells.iterrows()], columns=pd.Index(COLUMNS))
+    return without_empty(table, OVERHEAD)
 
 
 def _line(cell: pd.Series) -> dict[str, str]:
     if cell["status"] != "ok":
-        figures = ["-"] * 5
+        figures = [*["-"] * 5, ""]
     else:
         backward = "n/a" if pd.isna(cell["nfe_backward"]) else f"{cell['nfe_backward']:.0f}"
         figures = [
@@ -83,6 +87,7 @@ def _line(cell: pd.Series) -> dict[str, str]:
             f"{cell['ms']:.3g} ± {cell['iqr'] / 2:.2g} ms",
             f"{cell['saved_mib']:.3g} MiB",
             "-" if pd.isna(cell["peak_mib"]) else f"{cell['peak_mib']:.3g} MiB",
+            cell["overhead"],
         ]
     first = [cell["machine"], cell["workload"], cell["way"], f"{cell['tolerance']:g}"]
     return dict(zip(COLUMNS, [*first, *figures, cell["reference"], cell["status"]], strict=True))

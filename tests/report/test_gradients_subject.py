@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from repro.report.benchmarks import OVERHEAD
 from repro.report.gradients import COLUMNS, cost_at, draw_gradients, finding, gradients, load_gradients
 
 MIB = 2**20
@@ -37,11 +38,20 @@ CELLS = [
 
 def test_a_line_has_everything(write):
     table = gradients(write(*CELLS))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == tuple(name for name in COLUMNS if name != OVERHEAD)
     first = table.iloc[0]
     assert (first["gradient error"], first["NFE forward / backward"]) == ("1.0e-01", "20 / n/a")
     assert (first["time"], first["kept by autograd"], first["peak"]) == ("10 ± 0.5 ms", "2 MiB", "40 MiB")
     assert table.iloc[2]["NFE forward / backward"] == "20 / 14"
+
+
+@pytest.mark.parametrize(("ratio", "bound", "shown"), [(1.04, True, "yes (1.04)"), (1.9, False, "no (1.90)")])
+def test_overhead_is_shown_where_it_was_measured(write, ratio, bound, shown):
+    new = entry("checkpoint", 1e-3, 1e-1, 10)
+    new["extra_info"] |= {"batch_doubling": ratio, "overhead_bound": bound}
+    table = gradients(write(*CELLS, new))
+    assert tuple(table.columns) == COLUMNS
+    assert table[OVERHEAD].tolist() == [*[""] * len(CELLS), shown]
 
 
 def test_the_cost_of_an_error_lies_between_the_points():
