@@ -58,6 +58,7 @@ def _cell(machine: str, benchmark: dict[str, Any]) -> dict[str, Any]:
         "nfe_backward": known.get("nfe_backward"),
         "ms": 1e3 * stats["median"],
         "iqr": 1e3 * stats["iqr"],
+        **{quartile: 1e3 * stats.get(quartile, np.nan) for quartile in ("q1", "q3")},
         "saved_mib": known.get("saved_bytes", np.nan) / MIB,
         "peak_mib": known.get("peak_bytes", np.nan) / MIB,
         "overhead": overhead(known),
@@ -159,7 +160,7 @@ def memory_of(chosen: pd.DataFrame) -> pd.Series:
 
 
 def draw_gradients(cells: pd.DataFrame) -> Figure | None:
-    """Error of the gradient against time and against memory of a training step, for each gradient method."""
+    """Error of the gradient against time (bars: quartiles) and memory of a training step, for each gradient method."""
     if cells.empty:
         return None
     cells = first_machine(cells)
@@ -171,6 +172,7 @@ def draw_gradients(cells: pd.DataFrame) -> Figure | None:
         left, right = axes[2 * row : 2 * row + 2]
         for way, chosen in _series(cells, workload):
             _curve(left, way, chosen["ms"], chosen["error"])
+            _quartiles(left, way, chosen)
             _curve(right, way, memory_of(chosen), chosen["error"])
         left.set(xlabel="ms per training step", ylabel="relative error of the gradient")
         right.set(xlabel=f"{'peak' if peaks else 'kept by autograd'}, MiB per training step")
@@ -179,6 +181,14 @@ def draw_gradients(cells: pd.DataFrame) -> Figure | None:
             plotting.plain_log_ticks(axis, "x")
     plotting.shared_legend(figure, axes)
     return figure
+
+
+def _quartiles(axis: Axes, way: str, chosen: pd.DataFrame) -> None:
+    """How far the times of a way scattered; a file from before quartiles were kept shows none."""
+    known, colour = chosen.dropna(subset=["q1", "q3"]), plotting.PALETTE[WAYS.index(way.partition(", ")[0])]
+    if len(known):
+        ends = known["q1"].tolist(), known["q3"].tolist()
+        plotting.whiskers(axis, known["ms"].tolist(), known["error"].tolist(), colour, across=ends)
 
 
 def _curve(axis: Axes, way: str, costs: pd.Series, errors: pd.Series) -> None:

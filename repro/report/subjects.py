@@ -8,7 +8,20 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro.report import divergence, gradients, memory, nfe, nfe_figure, peers, scaling, solvers, solvers_figure, speed
+from repro.report import (
+    divergence,
+    divergence_figure,
+    gradients,
+    memory,
+    memory_figure,
+    nfe,
+    nfe_figure,
+    peers,
+    scaling,
+    solvers,
+    solvers_figure,
+    speed,
+)
 from repro.report.benchmarks import MeasuredClaim
 
 Measured = Any
@@ -62,7 +75,7 @@ SUBJECTS = (
         "Peak memory of a training step",
         memory.load_memory,
         memory.memory,
-        memory.draw_memory,
+        memory_figure.draw_memory,
         memory.finding,
         memory.claims,
     ),
@@ -79,7 +92,7 @@ SUBJECTS = (
         "What a trace costs, and how noisy it is",
         divergence.load_divergence,
         divergence.divergence,
-        divergence.draw_divergence,
+        divergence_figure.draw_divergence,
         divergence.finding,
         divergence.claims,
     ),

@@ -76,6 +76,15 @@ def test_a_failed_cell_has_its_status(write):
     assert table["time"].item() == "-"
 
 
+def test_times_have_their_quartiles_where_they_were_kept(write):
+    spread = entry("checkpoint", 1e-3, 1e-1, 10)
+    spread["stats"] |= {"q1": 0.008, "q3": 0.015}
+    figure = draw_gradients(write(*CELLS, spread))
+    ends = [segment for line in figure.axes[0].collections for segment in line.get_segments()]
+    assert [sorted(end[0] for end in segment) for segment in ends] == [pytest.approx([8.0, 15.0])]
+    assert not figure.axes[1].collections
+
+
 def test_compiled_ways_have_their_methods_colour(write):
     figure = draw_gradients(write(*CELLS, entry("adjoint, compiled", 1e-3, 1e-1, 5)))
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from repro.report.memory import BY_PHASE, COLUMNS, claims, crossover, draw_memory, finding, load_memory, memory
+from repro.report.memory import BY_PHASE, COLUMNS, claims, crossover, finding, load_memory, memory
+from repro.report.memory_figure import draw_memory
 
 MIB = 2**20
 
