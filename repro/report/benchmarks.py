@@ -10,6 +10,9 @@ import pandas as pd
 
 from repro.experiment import Judgement
 
+Measured = Any
+"""What a subject's `load` gives: a table, or a list of entries, with a machine each; empty where nothing was."""
+
 
 @dataclass(frozen=True)
 class MeasuredClaim:
@@ -27,6 +30,19 @@ def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for benchmark in json.loads(path.read_text())["benchmarks"]:
             if key in benchmark["extra_info"]:
                 yield path.parent.name, benchmark
+
+
+def machines(found: Measured) -> list[str]:
+    """The machines that measured something, in the files' order."""
+    names = found["machine"] if isinstance(found, pd.DataFrame) else (entry["machine"] for entry in found)
+    return list(dict.fromkeys(names))
+
+
+def of_machine(found: Measured, machine: str) -> Measured:
+    """What one machine measured."""
+    if isinstance(found, pd.DataFrame):
+        return found[found["machine"] == machine]
+    return [entry for entry in found if entry["machine"] == machine]
 
 
 def first_machine(cells: pd.DataFrame) -> pd.DataFrame:

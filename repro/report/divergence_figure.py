@@ -13,9 +13,8 @@ from repro.report.divergence import BOTH, MIB, WAYS
 
 def draw_divergence(cells: pd.DataFrame) -> Figure | None:
     """Time (with quartiles) and kept memory of a trace by dimension, and its noise (with 95 %) by products."""
-    if cells.empty:
+    if cells.empty or (cells := done_by_first(cells)).empty:
         return None
-    cells = done_by_first(cells)
     figure, axes = plotting.new_figure(2, 2)
     titles = ("time, forward", f"time, {BOTH}", "kept by autograd", "noise at D = 128")
     plotting.panel_titles(axes, titles)

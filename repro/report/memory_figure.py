@@ -18,6 +18,8 @@ def draw_memory(cells: pd.DataFrame) -> Figure | None:
         return None
     cells = done_by_first(cells)
     panels = [pair for pair in (*PANELS, *MORE) if len(_chosen(cells, *pair))]
+    if not panels:
+        return None
     rows = -(-len(panels) // 3)
     figure, axes = plotting.new_figure(rows, min(3, len(panels)))
     plotting.panel_titles(axes, [f"{workload}: {axis}" for workload, axis in panels])
