@@ -12,7 +12,7 @@ from repro.report.divergence import BOTH, MIB, WAYS
 
 
 def draw_divergence(cells: pd.DataFrame) -> Figure | None:
-    """Time (with quartiles) and kept memory of a trace by dimension, and its noise (with 95 %) by products."""
+    """Time and memory of a trace by dimension, its noise by products, by estimator; bars: quartiles, 95 % intervals."""
     if cells.empty or (cells := done_by_first(cells)).empty:
         return None
     figure, axes = plotting.new_figure(2, 2)

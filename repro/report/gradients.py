@@ -160,7 +160,7 @@ def memory_of(chosen: pd.DataFrame) -> pd.Series:
 
 
 def draw_gradients(cells: pd.DataFrame) -> Figure | None:
-    """Error of the gradient against time (bars: quartiles) and memory of a training step, for each gradient method."""
+    """Error of the gradient against time and memory of a training step, by gradient method; bars: quartiles."""
     if cells.empty:
         return None
     cells = first_machine(cells)

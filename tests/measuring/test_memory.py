@@ -47,6 +47,49 @@ def test_phases_are_what_is_alive_in_them():
     assert "reserved_bytes" not in found  # a GPU's alone
 
 
+class Gpu:
+    """torch's account of a GPU's memory, as its allocator keeps it: peaks since they were begun anew."""
+
+    def __init__(self):
+        self.there = self.reserved = self.top = self.top_reserved = 0
+
+    def to(self, there, reserved):
+        """Let so much be there, of so much that is reserved."""
+        self.there, self.reserved = there, reserved
+        self.top, self.top_reserved = max(self.top, there), max(self.top_reserved, reserved)
+
+    def restart(self):
+        self.top, self.top_reserved = self.there, self.reserved
+
+
+def test_a_gpu_s_phases_are_read_from_its_allocator(monkeypatch):
+    gpu, leaf = Gpu(), torch.ones((), requires_grad=True)
+    gpu.to(100, 200)  # the model
+    readings = {
+        "synchronize": lambda: None,
+        "reset_peak_memory_stats": gpu.restart,
+        "memory_allocated": lambda: gpu.there,
+        "max_memory_allocated": lambda: gpu.top,
+        "max_memory_reserved": lambda: gpu.top_reserved,
+    }
+    for name, reading in readings.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, reading=reading: reading())
+
+    def forward():
+        gpu.to(190, 900)
+        gpu.to(150, 600)
+        return leaf * 1
+
+    def backward(_):
+        gpu.to(170, 800)
+        gpu.to(110, 800)
+
+    leaf.register_hook(backward)
+    found = peak(lambda: Step(forward, (leaf,)), torch.device("cuda"))
+    assert [found[name] for name in PHASES] == [90, 50, 70, 10, 900]
+    assert (found["peak_bytes"], found["meter"]) == (90, "bytes (max_memory_allocated over baseline)")
+
+
 def owning(mib):
     """A step whose one parameter, and hence gradient, has so many MiB."""
     weight = torch.zeros(mib * MIB // 4, requires_grad=True)
