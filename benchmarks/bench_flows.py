@@ -15,6 +15,7 @@ from benchmarks.steps import likelihood_step
 from repro.data import DENSITIES
 from repro.flows import CNF, DIVERGENCES
 from repro.flows.planar_field import PlanarField
+from repro.measuring.overhead import Sized, doubling
 from repro.nets.fields import ConcatSquashField, IgnoreField
 from repro.ode import Solver
 
@@ -123,9 +124,21 @@ def test_step(name, engine, gradient, against, benchmark):
     likelihood_step(exact, x.double(), None if noise is None else noise.double())()
     against(step, other, rounds=15 if case.threads == 1 else 5)
     benchmark.extra_info |= {"nfe_forward": flow.stats.nfe_forward, "nfe_backward": flow.stats.nfe_backward or "n/a"}
+    benchmark.extra_info |= overhead(step, flow, x, noise)
     for who, model in {"ours": flow, "torchdiffeq_adjoint": adjoint, "torchdiffeq_backprop": through}.items():
         error = (_gradient(model) - _gradient(exact)).norm() / _gradient(exact).norm()
         benchmark.extra_info[f"gradient_error_{who}"] = error.item()
+
+
+def overhead(step, flow, x, noise):
+    """Whether the step is bound by overhead; every row twice is twice the work, by the same steps of the solver."""
+
+    def twice():
+        other = copy.copy(flow)  # with evaluations of its own
+        rows = likelihood_step(other, torch.cat([x, x]), None if noise is None else torch.cat([noise, noise]))
+        return Sized(rows, lambda: other.stats)
+
+    return doubling(Sized(step, lambda: flow.stats), twice, x.device)
 
 
 def _divergence(field, name, y, noise):

@@ -1,9 +1,11 @@
 """How exact gradients are and what that costs: every gradient method at many tolerances, against one reference.
 
 The linear system's reference is its closed form, the others' a float64 solve at a tolerance far below all measured
-ones. The cells of a workload take turns in one process; each peak of memory is read in a process of its own.
+ones. The cells of a workload take turns in one process; each peak of memory is read in a process of its own. Whether a
+way is bound by overhead is found at the loosest tolerance, where it is the cheapest to find, and told of all of them.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +17,7 @@ from benchmarks import tasks
 from benchmarks.recorded import CLOCK, measured, peak_of, record
 from benchmarks.settings import DEVICE, QUICK, grid
 from repro.measuring.meters import interleave, relative_error, start
+from repro.measuring.overhead import Sized, doubling
 from repro.measuring.step import Step
 from repro.ode import Solver
 
@@ -83,11 +86,11 @@ NAMES = grid(tuple(WORKLOADS), ("linear system", "trained toy CNF"))
 CELLS = [(name, way, tol) for name in NAMES for way in WORKLOADS[name].ways for tol in WORKLOADS[name].tolerances]
 
 
-def maker(name, way, tolerance):
-    """What makes the step of a cell."""
+def maker(name, way, tolerance, **sizes):
+    """What makes the step of a cell, of the task's own sizes by default."""
     gradient, _, engine = way.partition(", ")
     solver = Solver(rtol=tolerance, atol=tolerance, engine=engine or "torchdiffeq")
-    return partial(WORKLOADS[name].make, solver, gradient, dtype=WORKLOADS[name].dtype)
+    return partial(WORKLOADS[name].make, solver, gradient, dtype=WORKLOADS[name].dtype, **sizes)
 
 
 def measure(name):
@@ -98,9 +101,27 @@ def measure(name):
     keys = [(way, tol) for way in workload.ways for tol in workload.tolerances]
     cells = {key: start(maker(name, *key), DEVICE) for key in keys}
     interleave(cells, workload.rounds, DEVICE)
+    bound = (
+        {} if QUICK else {way: overhead(name, way, cells[way, workload.tolerances[0]].step) for way in workload.ways}
+    )
     return {
-        key: _entry(cell, loss, exact.gradient()) | {"reference": workload.reference} for key, cell in cells.items()
+        key: _entry(cell, loss, exact.gradient()) | {"reference": workload.reference, **bound.get(key[0], {})}
+        for key, cell in cells.items()
     }
+
+
+def overhead(name, way, step):
+    """Whether a way's step is bound by overhead, by the same of twice the batch; nothing where there is no step."""
+    if step is None:
+        return {}
+    workload = WORKLOADS[name]
+    batch = inspect.signature(workload.make).parameters["batch"].default
+
+    def twice():
+        other = maker(name, way, workload.tolerances[0], batch=2 * batch)()
+        return Sized(other.take, other.stats)
+
+    return doubling(Sized(step.take, step.stats), twice, DEVICE)
 
 
 def _entry(cell, loss, gradient):

@@ -1,8 +1,10 @@
 """Peak memory of one training step, by gradient method, against everything that it may depend on.
 
 Every cell runs in a fresh process and has two meters: the peak of the process's resident set (on a GPU, of the memory
-that torch allocated) over what was there before the step, and the bytes that autograd keeps for backward. Steps are
-those of RK4, whose number is what it is told; all solves but those of the axis "output times" have two of them.
+that torch allocated) over what was there before the step, and the bytes that autograd keeps for backward. The first is
+also read at the ends of the step's phases: what is held after the forward pass, the peaks of both passes, what is left
+after the step; on a GPU there is also what torch reserved. Steps are those of RK4, whose number is what it is told; all
+solves but those of the axis "output times" have two of them.
 """
 
 from functools import partial
@@ -12,7 +14,8 @@ import pytest
 from benchmarks import tasks
 from benchmarks.recorded import CLOCK, record
 from benchmarks.settings import DEVICE, grid
-from repro.measuring.fresh import fresh, peak
+from repro.measuring.fresh import fresh
+from repro.measuring.memory import peak
 from repro.measuring.meters import counted
 from repro.ode import SOLVERS, Solver
 from repro.ode.gradients import supported

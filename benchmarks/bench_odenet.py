@@ -10,6 +10,7 @@ from torchdiffeq import odeint, odeint_adjoint
 
 from benchmarks.peers.fields import ConcatConv
 from benchmarks.steps import training_step
+from repro.measuring.overhead import Sized, doubling
 from repro.metrics import saved_bytes
 from repro.nets.odenet import ode_block_of, ode_net
 from repro.ode import Solver
@@ -63,6 +64,20 @@ def test_training_step(gradient, batch, against, benchmark):
     against(step, other)
     stats = ode_block_of(ours).stats
     benchmark.extra_info |= {"nfe_forward": stats.nfe_forward, "nfe_backward": stats.nfe_backward or "n/a"}
+    benchmark.extra_info |= overhead(ours, step, batch)
+
+
+def overhead(net, step, batch):
+    """Whether the step is bound by overhead; every image twice is twice the work."""
+
+    def sized(own, take):
+        return Sized(take, lambda: ode_block_of(own).stats)
+
+    def twice():
+        other = copy.deepcopy(net)  # with evaluations of its own
+        return sized(other, _step(other, *(torch.cat([part, part]) for part in batch)))
+
+    return doubling(sized(net, step), twice, batch[0].device)
 
 
 @pytest.mark.parametrize("gradient", ["backprop", "adjoint", "checkpoint"])

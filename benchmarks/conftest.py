@@ -9,6 +9,7 @@ import torch
 from benchmarks.settings import DEVICE, QUICK
 from repro.results import provenance
 
+torch.backends.cudnn.allow_tf32 = False  # as the suite's commands have it, and the flags that are recorded say
 PRIVATE = ("node", "user", "hostname")
 
 

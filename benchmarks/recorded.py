@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks.settings import DEVICE
-from repro.measuring.fresh import fresh, peak
+from repro.measuring.fresh import fresh
+from repro.measuring.memory import peak
 
 
 class Recorded:

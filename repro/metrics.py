@@ -115,6 +115,23 @@ class PeakMemory:
             return torch.cuda.max_memory_allocated(self.device) - self.baseline
         return _peak_resident_bytes() - self.baseline
 
+    def now(self) -> int:
+        """What there is at this moment, in bytes over the baseline; by the same meter as the peak's."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device) - self.baseline
+        return _resident_bytes() - self.baseline
+
+    def restart(self) -> bool:
+        """Begin the peak anew, over the same baseline; False where the system cannot, as all but Linux."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return True
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # 5: the peak of the resident set
+        except OSError:
+            return False
+        return True
+
 
 def _peak_resident_bytes() -> int:
     """`ru_maxrss`; from /proc where there is one, because on Linux a child inherits its parent's `ru_maxrss`."""

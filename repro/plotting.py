@@ -6,6 +6,7 @@ an animation needs no figure per frame.
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -79,6 +80,33 @@ def plain_log_ticks(axis: Axes, *which: str, roomy_up_to: float = FEW_DECADES) -
         side.set_major_locator(LogLocator(subs=(1.0,) if high > roomy_up_to * low > 0 else (1.0, 2.0, 5.0)))
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         side.set_minor_formatter(NullFormatter())
+
+
+def whiskers(
+    axis: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    colour: str,
+    *,
+    across: tuple[Sequence[float], Sequence[float]] | None = None,
+    along: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> None:
+    """Draw how uncertain points are: thin pale bars with caps, behind the points, without a place in the legend.
+
+    Args:
+        axis: The axis.
+        x: Of the points.
+        y: Of the points.
+        colour: That of their line.
+        across: Lower and upper ends in x.
+        along: Lower and upper ends in y.
+    """
+    bars = [
+        None if ends is None else np.abs(np.asarray(ends, dtype=float) - np.asarray(middle, dtype=float))
+        for middle, ends in ((x, across), (y, along))
+    ]
+    style: dict[str, Any] = {"ecolor": colour, "elinewidth": 0.8, "capsize": 1.8, "capthick": 0.6}
+    axis.errorbar(x, y, xerr=bars[0], yerr=bars[1], fmt="none", alpha=0.55, zorder=1.5, **style)
 
 
 def shared_legend(figure: Figure, axes: Sequence[Axes], order: Sequence[str] = (), columns: int = 4) -> None:

@@ -224,6 +224,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "driver": driver_version() if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": device.type,
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
@@ -258,6 +259,18 @@ def git_state() -> dict[str, Any]:
 def _git(top: Path, *words: str) -> str:
     command = ["git", "-C", str(top), *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def driver_version() -> str | None:
+    """The GPU driver's version, which torch does not tell: of nvidia-smi, else of the kernel's module, else None."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, check=True, capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        module = Path("/proc/driver/nvidia/version")
+        told = module.read_text() if module.exists() else ""
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", told)
+    return found.group() if found else None
 
 
 def cpu_name() -> str:

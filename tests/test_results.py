@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -213,7 +214,26 @@ def test_provenance_knows_what_made_the_run():
     assert facts["versions"]["torch"] == torch.__version__
     assert facts["threads"] == 1
     assert (facts["device"], facts["dtype"], facts["gpu"]) == ("cpu", "float32", None)
+    assert (facts["driver"], facts["cuda"]) == (None, None)
+    assert set(facts["tf32"]) == {"matmul", "cudnn"}
     assert shutil.which("git") is None or len(facts["commit"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("told", "version"), [("570.133.20\n570.133.20\n", "570.133.20"), ("550.54\n", "550.54"), ("No devices\n", None)]
+)
+def test_the_driver_is_what_its_tool_says(monkeypatch, told, version):
+    monkeypatch.setattr(results.subprocess, "run", lambda *words, **settings: SimpleNamespace(stdout=told))
+    assert results.driver_version() == version
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(), results.subprocess.TimeoutExpired("nvidia-smi", 20)])
+def test_a_driver_that_does_not_answer_is_none(monkeypatch, error):
+    def fail(*words, **settings):
+        raise error
+
+    monkeypatch.setattr(results.subprocess, "run", fail)
+    assert results.driver_version() is None or Path("/proc/driver/nvidia/version").exists()
 
 
 def final(*lines):

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers.protocol import Outcome, Way
+from benchmarks.peers.protocol import Outcome, Step, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
 from benchmarks.peers.ways import BASELINE, ways_of
-from benchmarks.peers.workloads import PLANS, Plan, Workload
+from benchmarks.peers.workloads import PLANS, Plan, Workload, twice_the_batch
 from repro.measuring.fits import cost_at
+from repro.measuring.overhead import Sized, doubling
 
 SWEEP_ROUNDS = 5
 
@@ -41,8 +42,9 @@ def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
     able = [way for way in ways if runs[way.key].seconds]
     points = _points(_sweep(plan, workload, reference, able, runs), reference, runs)
     entries = [_entry(name, way, runs, reference, points) for way in ways]
-    for entry in entries:
+    for way, entry in zip(ways, entries, strict=True):
         entry["known"]["reference_tolerance"] = workload.exact_tolerance
+        entry["known"] |= _overhead(workload, way, runs[way.key]) if way.key == BASELINE else {}
     return entries
 
 
@@ -122,6 +124,22 @@ def _at_equal_error(points: Sequence[Point], error: float, plan: Plan) -> dict[s
         return {"equal_error": "not swept"}
     seconds, how = cost_at([(point["gradient_error"], point["seconds"]) for point in points], error)
     return {"equal_error": how, "seconds_at_equal_error": seconds, "sweep": list(points)}
+
+
+def _overhead(workload: Workload, way: Way, run: Run) -> dict[str, Any]:
+    """Whether the baseline is bound by overhead; each other way would have to be compiled once more to be asked."""
+    step = run.step
+    if step is None or not run.seconds:
+        return {}
+
+    def sized(step: Step) -> Sized:
+        left: list[Outcome] = []
+        return Sized(lambda: left.append(step()), lambda: left[-1] if left else None)
+
+    def twice() -> Sized:
+        return sized(way.build(twice_the_batch(workload), workload.rtol, workload.atol))
+
+    return doubling(sized(step), twice, torch.device("cpu"))
 
 
 def _or_na(count: int | None) -> int | str:

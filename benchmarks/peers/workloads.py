@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -82,6 +82,14 @@ class Classification:
 
 
 Workload = Likelihood | Classification
+
+
+def twice_the_batch(workload: Workload) -> Workload:
+    """The same workload on every row twice."""
+    if isinstance(workload, Likelihood):
+        return replace(workload, x=torch.cat([workload.x, workload.x]))
+    images, labels = (torch.cat([part, part]) for part in (workload.images, workload.labels))
+    return replace(workload, images=images, labels=labels)
 
 
 def likelihood_step(field, workload, solver, gradient="checkpoint"):

@@ -29,6 +29,18 @@ class Fit:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
+def deviation_interval(deviation: float, draws: int) -> tuple[float, float]:
+    """The 95 % interval of a standard deviation by so many normal draws, from the quantiles of chi squared.
+
+    Raises:
+        ValueError: There are fewer than two draws.
+    """
+    if draws < 2:
+        raise ValueError(f"a deviation needs at least 2 draws; got {draws}")
+    low, high = (float(stats.chi2.ppf(level, draws - 1)) for level in (0.975, 0.025))
+    return deviation * math.sqrt((draws - 1) / low), deviation * math.sqrt((draws - 1) / high)
+
+
 def slope(x: Sequence[float | int], y: Sequence[float | int]) -> Fit:
     """Fit y = intercept + value · x.
 

@@ -6,8 +6,6 @@ after a wasteful one would seem to need nothing. A process that ran out of memor
 
 import atexit
 import contextlib
-import ctypes
-import gc
 import os
 import pickle
 import resource
@@ -27,8 +25,6 @@ import cloudpickle
 import torch
 
 from repro.measuring.meters import status_of
-from repro.measuring.step import Step
-from repro.metrics import PeakMemory, timed
 
 Result = dict[str, Any]
 
@@ -158,54 +154,6 @@ def _how_it_ended(code: int | None, errors: bytes, timeout: float) -> str:
         return "out of memory"
     lines = errors.decode(errors="replace").strip().splitlines()
     return f"process ended with code {code}: {lines[-1][:200] if lines else 'no message'}"
-
-
-def peak(make: Callable[[], Step], device: torch.device) -> Result:
-    """Measure the peak memory of one step over what is there before it; to be called in a fresh process.
-
-    The baseline is taken after the step's `warm` evaluation, so that it holds the model, the data and every library,
-    but neither gradients nor graph. What a step adds for good, its parameters' gradients, counts; what an allocator
-    keeps of freed memory does not, as far as it can be told to let go.
-
-    Returns:
-        peak_bytes; meter, that `peak_bytes` was read from; seconds of the step; status.
-    """
-    try:
-        _return_at_once()
-        step = make()
-        if step.warm is not None:
-            step.warm()
-        step.clear()
-        meter = _forget()
-        memory = PeakMemory(device)
-        seconds = timed(step.take, device)
-        known = {"meter": meter if device.type == "cpu" else memory.unit, "seconds": seconds}
-        return {"status": "ok", "peak_bytes": memory.read(), **known}
-    except Exception as error:  # an out-of-memory cell is a result
-        return {"status": status_of(error)}
-
-
-def _return_at_once() -> None:
-    """Give every tensor above 64 KiB pages of its own, which go back to the system when it is freed (glibc).
-
-    By itself glibc keeps freed blocks in a heap that fragments, and the resident set creeps up with the number of
-    operations whatever is alive.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(-3, 64 * 1024)  # M_MMAP_THRESHOLD, which also ends its growing by itself
-
-
-def _forget() -> str:
-    """Give freed memory back and begin the peak anew, where the system allows it (Linux); name a CPU's meter."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # 5: the peak of the resident set
-    except (AttributeError, OSError):
-        return "bytes (ru_maxrss over baseline)"
-    return "bytes (VmHWM, reset before the step, over baseline)"
 
 
 def limit() -> None:

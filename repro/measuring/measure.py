@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from repro import plotting
 from repro.checks import check_name, check_positive_counts
-from repro.measuring.fresh import fresh, peak
+from repro.measuring.fresh import fresh
+from repro.measuring.memory import peak
 from repro.measuring.meters import Cell, counted, interleave, relative_error, start, status_of
 from repro.measuring.step import Loss, mean_energy, solve_step
 from repro.ode import GRADIENTS, SOLVERS, Solver

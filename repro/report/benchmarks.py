@@ -1,7 +1,7 @@
 """What the published benchmarks say: one reader of pytest-benchmark's files for all tables made from them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,9 @@ from typing import Any
 import pandas as pd
 
 from repro.experiment import Judgement
+
+Measured = Any
+"""What a subject's `load` gives: a table, or a list of entries, with a machine each; empty where nothing was."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,19 @@ def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield path.parent.name, benchmark
 
 
+def machines(found: Measured) -> list[str]:
+    """The machines that measured something, in the files' order."""
+    names = found["machine"] if isinstance(found, pd.DataFrame) else (entry["machine"] for entry in found)
+    return list(dict.fromkeys(names))
+
+
+def of_machine(found: Measured, machine: str) -> Measured:
+    """What one machine measured."""
+    if isinstance(found, pd.DataFrame):
+        return found[found["machine"] == machine]
+    return [entry for entry in found if entry["machine"] == machine]
+
+
 def first_machine(cells: pd.DataFrame) -> pd.DataFrame:
     """What the first machine measured: one picture, one sentence and one verdict are of one machine."""
     return cells[cells["machine"] == cells["machine"].iloc[0]]
@@ -38,6 +54,23 @@ def done_by_first(cells: pd.DataFrame) -> pd.DataFrame:
     """The same without its failures."""
     own = first_machine(cells)
     return own[own["status"] == "ok"]
+
+
+OVERHEAD = "overhead-bound (twice the batch)"
+"""The column of `overhead`."""
+
+
+def overhead(known: Mapping[str, Any]) -> str:
+    """Whether an entry's step is bound by overhead, and how much longer an evaluation takes at twice the batch."""
+    ratio = known.get("batch_doubling")
+    if ratio is None or ratio != ratio:  # noqa: PLR0124 (NaN, as a table has it)
+        return ""
+    return f"{'yes' if known['overhead_bound'] else 'no'} ({ratio:.2f})"
+
+
+def without_empty(table: pd.DataFrame, *optional: str) -> pd.DataFrame:
+    """Leave out those of the optional columns in which nothing was measured, as in files from before there were any."""
+    return table.drop(columns=[name for name in optional if not table[name].astype(bool).any()])
 
 
 def sentence(parts: Iterable[str]) -> str:

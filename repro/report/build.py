@@ -13,11 +13,12 @@ from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
+from repro.report.benchmarks import Measured
 from repro.report.comparison import comparison, one_tier
 from repro.report.differences import changed
 from repro.report.reproduction import as_markdown, reproduction
 from repro.report.site import Material, site
-from repro.report.subjects import Measured, Subject, judged, measured
+from repro.report.subjects import Subject, judged, measured
 from repro.results import load
 
 PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
@@ -100,11 +101,17 @@ def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Pic
 
 
 def _measured_pictures(found: Sequence[tuple[Subject, Measured]]) -> Iterator[pages.Picture]:
-    """The benchmarks' figures; the README asks for one by `figures:benchmarks/` and its subject's name."""
+    """The benchmarks' figures; the README asks for those of a subject by `figures:benchmarks/` and its name.
+
+    What all machines' figures show stands above the first of them.
+    """
     for subject, entries in found:
-        if subject.draw is not None and (figure := subject.draw(entries)) is not None:
-            files, name = _formats(subject.name, figure), f"benchmarks/{subject.name}"
-            yield pages.Picture(name, _words(subject.draw), files, subject.finding(entries))
+        finding = subject.finding(entries)
+        for drawn in subject.drawn(entries):
+            words = f"{_words(subject.draw)}{f' Measured on {drawn.machine}.' if drawn.named else ''}"
+            files = _formats(drawn.file, drawn.figure)
+            yield pages.Picture(f"benchmarks/{subject.name}", words, files, finding, drawn.machine)
+            finding = ""
 
 
 def _measured_pages(folder: Path, found: Sequence[tuple[Subject, Measured]]) -> Iterator[tuple[Path, bytes]]:
@@ -119,7 +126,7 @@ def _formats(file: str, figure: Figure) -> dict[str, bytes]:
     return {f"{file}.svg": plotting.svg_bytes(figure), f"{file}.png": plotting.png_bytes(figure)}
 
 
-def _words(draw: Callable[..., Any]) -> str:
+def _words(draw: Callable[..., Any] | None) -> str:
     """A picture's alternative text: the first line of its function's docstring."""
     return (draw.__doc__ or "").strip().splitlines()[0]
 

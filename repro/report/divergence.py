@@ -1,4 +1,4 @@
-"""What a trace costs and how noisy it is: exponents in the dimension, crossovers, spread by products, a picture."""
+"""What a trace costs and how noisy it is: exponents in the dimension, crossovers, spread by products."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from repro import plotting
 from repro.experiment import NOT_ATTEMPTED, Judgement
-from repro.measuring.fits import Fit, exponent
-from repro.report.benchmarks import MeasuredClaim, done_by_first, entries, first_machine, sentence
+from repro.measuring.fits import Fit, deviation_interval, exponent
+from repro.report.benchmarks import MeasuredClaim, entries, first_machine, sentence
 
 MIB = 2**20
 COLUMNS = (
@@ -43,7 +40,14 @@ def _cell(machine: str, benchmark: dict[str, Any]) -> dict[str, Any]:
     names = ("value", "way", "pass", "status", "noise", "saved_bytes", "peak_bytes", "flops")
     cell = {"machine": machine, "axis": known["divergence"], **{name: known.get(name) for name in names}}
     spread = known["deviation"] / known["frobenius"] if "deviation" in known else np.nan
-    return cell | {"seconds": stats["median"], "q1": stats["q1"], "q3": stats["q3"], "spread": spread}
+    low, high = _ends(spread, known.get("draws"))
+    times = {"seconds": stats["median"], "q1": stats["q1"], "q3": stats["q3"]}
+    return cell | times | {"spread": spread, "spread_low": low, "spread_high": high}
+
+
+def _ends(spread: float, draws: int | None) -> tuple[float, float]:
+    """The 95 % interval of a spread, as of normal draws; NaN where it is not known how many there were."""
+    return deviation_interval(spread, draws) if draws else (np.nan, np.nan)
 
 
 def divergence(cells: pd.DataFrame) -> pd.DataFrame:
@@ -173,59 +177,3 @@ def linear_cost(cells: pd.DataFrame) -> Judgement:
     verdict = "reproduced" if counted and timed else "partly" if counted or timed else "not reproduced"
     text = f"operations ~ D^{exact_flops} exact, D^{flops} Hutchinson; time ~ D^{exact_time} exact, D^{time} Hutchinson"
     return Judgement(verdict, f"{text} (forward + backward, D ≥ {LARGE}, 95 % intervals)")
-
-
-def draw_divergence(cells: pd.DataFrame) -> Figure | None:
-    """Time and kept memory of a trace against the dimension, and noise against the products spent, by estimator."""
-    if cells.empty:
-        return None
-    cells = done_by_first(cells)
-    figure, axes = plotting.new_figure(2, 2)
-    titles = ("time, forward", f"time, {BOTH}", "kept by autograd", "noise at D = 128")
-    plotting.panel_titles(axes, titles)
-    costs = cells[cells["axis"] == "dimension"]
-    for axis, part, column, scale in (
-        (axes[0], "forward", "seconds", 1e3),
-        (axes[1], BOTH, "seconds", 1e3),
-        (axes[2], BOTH, "saved_bytes", 1 / MIB),
-    ):
-        _costs(axis, costs[costs["pass"] == part], column, scale)
-        axis.set(ylabel="ms per evaluation" if column == "seconds" else "MiB", xlabel="dimension D")
-    _noises(axes[3], cells[cells["axis"] == "products"])
-    plotting.shared_legend(figure, axes)
-    return figure
-
-
-def _style(way: str) -> dict[str, Any]:
-    index = WAYS.index(way)
-    return {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 3.5, "linewidth": 1.0}
-
-
-def _costs(axis: Axes, costs: pd.DataFrame, column: str, scale: float) -> None:
-    for way in WAYS:
-        chosen = costs[costs["way"] == way].sort_values("value")
-        if len(chosen):
-            axis.plot(chosen["value"], scale * chosen[column].astype(float), label=way, **_style(way))
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
-    values = sorted(set(costs["value"]))[::2]
-    axis.set_xticks(values, [f"{value:g}" for value in values])
-    plotting.plain_log_ticks(axis, "y")
-
-
-def _noises(axis: Axes, noises: pd.DataFrame) -> None:
-    """Standard deviation over the Jacobian's Frobenius norm; Rademacher's probes are dashed."""
-    for way in WAYS:
-        for kind, line in (("gaussian", "-"), ("rademacher", ":")):
-            chosen = noises[(noises["way"] == way) & (noises["noise"] == kind)].sort_values("value")
-            if len(chosen):
-                axis.plot(chosen["value"], chosen["spread"], linestyle=line, **_style(way))
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel="products with the Jacobian; dotted: signs",
-        ylabel="standard deviation / ‖J‖$_F$",
-    )
-    axis.set_xticks(values := sorted(set(noises["value"])), [f"{value:g}" for value in values])
-    axis.set_xticks([], minor=True)
-    plotting.plain_log_ticks(axis, "y")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
-from repro.report.benchmarks import entries, first_machine
+from repro.report.benchmarks import OVERHEAD, entries, first_machine, overhead, without_empty
 
 MIB = 2**20
 COLUMNS = (
@@ -23,6 +23,7 @@ COLUMNS = (
     "time",
     "kept by autograd",
     "peak",
+    OVERHEAD,
     "reference",
     "status",
 )
@@ -57,8 +58,10 @@ def _cell(machine: str, benchmark: dict[str, Any]) -> dict[str, Any]:
         "nfe_backward": known.get("nfe_backward"),
         "ms": 1e3 * stats["median"],
         "iqr": 1e3 * stats["iqr"],
+        **{quartile: 1e3 * stats.get(quartile, np.nan) for quartile in ("q1", "q3")},
         "saved_mib": known.get("saved_bytes", np.nan) / MIB,
         "peak_mib": known.get("peak_bytes", np.nan) / MIB,
+        "overhead": overhead(known),
     }
 
 
@@ -67,14 +70,16 @@ def gradients(cells: pd.DataFrame) -> pd.DataFrame:
 
     Errors are relative, ‖g − g_exact‖ / ‖g_exact‖ over everything that is differentiated for, against one reference a
     workload. Times are medians with half the interquartile range of steps taken in turn; evaluations backward are n/a
-    where the backward pass makes none.
+    where the backward pass makes none. A way is bound by overhead if at twice the batch an evaluation takes less than
+    1.25 times as long, asked at its loosest tolerance; the column is there where that was measured.
     """
-    return pd.DataFrame([_line(cell) for _, cell in cells.iterrows()], columns=pd.Index(COLUMNS))
+    table = pd.DataFrame([_line(cell) for _, cell in cells.iterrows()], columns=pd.Index(COLUMNS))
+    return without_empty(table, OVERHEAD)
 
 
 def _line(cell: pd.Series) -> dict[str, str]:
     if cell["status"] != "ok":
-        figures = ["-"] * 5
+        figures = [*["-"] * 5, ""]
     else:
         backward = "n/a" if pd.isna(cell["nfe_backward"]) else f"{cell['nfe_backward']:.0f}"
         figures = [
@@ -83,6 +88,7 @@ def _line(cell: pd.Series) -> dict[str, str]:
             f"{cell['ms']:.3g} ± {cell['iqr'] / 2:.2g} ms",
             f"{cell['saved_mib']:.3g} MiB",
             "-" if pd.isna(cell["peak_mib"]) else f"{cell['peak_mib']:.3g} MiB",
+            cell["overhead"],
         ]
     first = [cell["machine"], cell["workload"], cell["way"], f"{cell['tolerance']:g}"]
     return dict(zip(COLUMNS, [*first, *figures, cell["reference"], cell["status"]], strict=True))
@@ -154,7 +160,7 @@ def memory_of(chosen: pd.DataFrame) -> pd.Series:
 
 
 def draw_gradients(cells: pd.DataFrame) -> Figure | None:
-    """Error of the gradient against time and against memory of a training step, for each gradient method."""
+    """Error of the gradient against time and memory of a training step, by gradient method; bars: quartiles."""
     if cells.empty:
         return None
     cells = first_machine(cells)
@@ -166,6 +172,7 @@ def draw_gradients(cells: pd.DataFrame) -> Figure | None:
         left, right = axes[2 * row : 2 * row + 2]
         for way, chosen in _series(cells, workload):
             _curve(left, way, chosen["ms"], chosen["error"])
+            _quartiles(left, way, chosen)
             _curve(right, way, memory_of(chosen), chosen["error"])
         left.set(xlabel="ms per training step", ylabel="relative error of the gradient")
         right.set(xlabel=f"{'peak' if peaks else 'kept by autograd'}, MiB per training step")
@@ -174,6 +181,14 @@ def draw_gradients(cells: pd.DataFrame) -> Figure | None:
             plotting.plain_log_ticks(axis, "x")
     plotting.shared_legend(figure, axes)
     return figure
+
+
+def _quartiles(axis: Axes, way: str, chosen: pd.DataFrame) -> None:
+    """How far the times of a way scattered; a file from before quartiles were kept shows none."""
+    known, colour = chosen.dropna(subset=["q1", "q3"]), plotting.PALETTE[WAYS.index(way.partition(", ")[0])]
+    if len(known):
+        ends = known["q1"].tolist(), known["q3"].tolist()
+        plotting.whiskers(axis, known["ms"].tolist(), known["error"].tolist(), colour, across=ends)
 
 
 def _curve(axis: Axes, way: str, costs: pd.Series, errors: pd.Series) -> None:

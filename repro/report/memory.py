@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from repro import plotting
 from repro.experiment import NOT_ATTEMPTED, Judgement, graded
 from repro.measuring.fits import Fit, slope
-from repro.report.benchmarks import MeasuredClaim, done_by_first, entries, first_machine, sentence
+from repro.report.benchmarks import MeasuredClaim, entries, first_machine, sentence, without_empty
 
 MIB = 2**20
 COLUMNS = (
@@ -24,16 +21,25 @@ COLUMNS = (
     "peak per unit, 95 % interval",
     "kept by autograd",
     "kept per unit",
+    BY_PHASE := "by phase, at the last",
     "meter",
     "failed",
 )
+PHASES = {"held": "held", "backward": "in backward", "left": "left", "reserved": "reserved"}
+"""What is shown of a step's phases, and in what words; the last is a GPU's alone."""
+NAMES = {phase: f"{phase}_{'peak_' if phase == 'backward' else ''}bytes" for phase in PHASES}
+"""The same as entries call them."""
 WAYS = ("ResNet", "backprop", "backprop, compiled", "checkpoint", "checkpoint, compiled", "adjoint", "adjoint_seminorm")
 """In the order of tables and colours."""
 UNITS = {"solver steps": "solver step or block", "output times": "output time", "batch": "row", "width": "unit"}
 
 
 def load_memory(folder: Path) -> pd.DataFrame:
-    """Read results/benchmarks/: machine, workload, axis, value, way, status, peak_mib, saved_mib, nfe, meter."""
+    """Read results/benchmarks/: machine, workload, axis, value, way, status, peak_mib, saved_mib, phases, meter.
+
+    Phases are NaN where they were not told apart: held_mib after the forward pass, backward_mib at the backward pass's
+    peak, left_mib after the step, all over what was there before it; reserved_mib is the most that torch took of a GPU.
+    """
     return pd.DataFrame([_cell(machine, benchmark["extra_info"]) for machine, benchmark in entries(folder, "memory")])
 
 
@@ -44,6 +50,7 @@ def _cell(machine: str, known: dict[str, Any]) -> dict[str, Any]:
         **{key: known[key] for key in ("workload", "value", "way", "status")},
         "peak_mib": known.get("peak_bytes", np.nan) / MIB,
         "saved_mib": known.get("saved_bytes", np.nan) / MIB,
+        **{f"{phase}_mib": known.get(name, np.nan) / MIB for phase, name in NAMES.items()},
         "meter": known.get("meter", ""),
     }
 
@@ -52,9 +59,11 @@ def memory(cells: pd.DataFrame) -> pd.DataFrame:
     """One line for each way along each axis.
 
     Peaks are those of one step in a fresh process over what was there before it. Slopes are least squares; for the
-    width, on which memory does not depend linearly, there is none.
+    width, on which memory does not depend linearly, there is none. By phase, a step holds so much between its passes,
+    has its peak in the backward pass, and leaves its gradients; the column is there where phases were told apart.
     """
-    return pd.DataFrame([_line(*series) for series in _series(cells)], columns=pd.Index(COLUMNS))
+    table = pd.DataFrame([_line(*series) for series in _series(cells)], columns=pd.Index(COLUMNS))
+    return without_empty(table, BY_PHASE)
 
 
 Key = tuple[str, str, str, str]
@@ -80,6 +89,7 @@ def _line(key: Key, chosen: pd.DataFrame) -> dict[str, str]:
         _per_unit(done, axis, "peak_mib"),
         _ends(done, "saved_mib"),
         _per_unit(done, axis, "saved_mib"),
+        _by_phase(done),
         str(done["meter"].iloc[0]) if len(done) else "",
         "; ".join(f"{row['value']}: {row['status']}" for _, row in failed.iterrows()),
     )
@@ -100,6 +110,15 @@ def _per_unit(done: pd.DataFrame, axis: str, column: str) -> str:
         return ""
     fit = slope(done["value"].tolist(), (1024 * done[column]).tolist())
     return f"{fit.value:.4g} [{fit.low:.4g}, {fit.high:.4g}] KiB per {UNITS[axis]}"
+
+
+def _by_phase(done: pd.DataFrame) -> str:
+    """The phases at the last value, which along most axes is the largest; empty where they were not told apart."""
+    last = done.iloc[-1] if len(done) else {}
+    known = [
+        f"{last[f'{phase}_mib']:.3g} {word}" for phase, word in PHASES.items() if pd.notna(last.get(f"{phase}_mib"))
+    ]
+    return f"{', '.join(known)} (MiB at {last['value']})" if known else ""
 
 
 def crossover(cells: pd.DataFrame) -> float | None:
@@ -172,48 +191,3 @@ def _slope(cells: pd.DataFrame, workload: str, way: str) -> float | None:
 def _fit(deep: pd.DataFrame, workload: str, way: str) -> Fit | None:
     done = deep[(deep["workload"] == workload) & (deep["way"] == way)]
     return slope(done["value"].tolist(), done["peak_mib"].tolist()) if len(done) >= 3 else None
-
-
-PANELS = (("ODE-Net", "solver steps"), ("CNF", "solver steps"), ("field", "output times"))
-MORE = (("CNF", "batch"), ("field", "width"), ("CNF", "solver"))
-
-
-def draw_memory(cells: pd.DataFrame) -> Figure | None:
-    """Peak memory of a training step against steps, output times, batch, width and solver, by gradient method."""
-    if cells.empty:
-        return None
-    cells = done_by_first(cells)
-    panels = [pair for pair in (*PANELS, *MORE) if len(_chosen(cells, *pair))]
-    rows = -(-len(panels) // 3)
-    figure, axes = plotting.new_figure(rows, min(3, len(panels)))
-    plotting.panel_titles(axes, [f"{workload}: {axis}" for workload, axis in panels])
-    for axis, (workload, name) in zip(axes, panels, strict=False):
-        _panel(axis, name, _chosen(cells, workload, name))
-    for axis in axes[len(panels) :]:
-        axis.set_axis_off()
-    plotting.shared_legend(figure, axes, WAYS)
-    return figure
-
-
-def _chosen(cells: pd.DataFrame, workload: str, axis: str) -> pd.DataFrame:
-    return cells[(cells["workload"] == workload) & (cells["axis"] == axis)]
-
-
-def _panel(axis: Axes, name: str, chosen: pd.DataFrame) -> None:
-    categories = list(dict.fromkeys(chosen["value"])) if name == "solver" else None
-    for index, way in enumerate(WAYS):
-        of_way = chosen[chosen["way"] == way]
-        places = [categories.index(value) for value in of_way["value"]] if categories else of_way["value"].tolist()
-        style = {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 4}
-        line = "none" if categories else "--" if way == "adjoint_seminorm" else "-"  # often upon that of the adjoint
-        if len(of_way):
-            axis.plot(places, of_way["peak_mib"], linestyle=line, label=way, **style)
-    axis.set(yscale="log", ylabel="peak, MiB", xlabel={"solver steps": "solver steps (RK4) or blocks"}.get(name, name))
-    if categories:
-        axis.set_xticks(range(len(categories)), categories, rotation=30, ha="right")
-    else:
-        values = sorted(set(chosen["value"]))
-        axis.set_xscale("log")
-        axis.set_xticks(values, [f"{value:g}" for value in values])
-        axis.set_xticks([], minor=True)
-    plotting.plain_log_ticks(axis, "y")

@@ -29,6 +29,8 @@ def draw_nfe(cells: pd.DataFrame) -> Figure | None:
         return None
     cells = done_by_first(cells)
     panels = [(axis, state) for axis in AXES for state in STATES if len(_panel_of(cells, axis, state))]
+    if not panels:
+        return None
     rows = -(-len(panels) // 2)
     figure, axes = plotting.new_figure(rows, min(2, len(panels)), panel=(1.15 * plotting.COLUMN_WIDTH, 2.5))
     plotting.panel_titles(axes, [f"{axis}, {state}" for axis, state in panels])

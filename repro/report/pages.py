@@ -18,12 +18,14 @@ class Picture:
         words: alternative text.
         files: contents by name in results/figures/; the README shows the first.
         finding: what it shows, in a sentence that stands above it.
+        machine: of a benchmark, whose figures it shows; empty for all others.
     """
 
     experiment: str
     words: str
     files: Mapping[str, bytes]
     finding: str = ""
+    machine: str = ""
 
 
 def markdown(title: str, table: pd.DataFrame, finding: str = "") -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
-from repro.report.benchmarks import entries
+from repro.report.benchmarks import OVERHEAD, entries, overhead, without_empty
 
 COLUMNS = (
     "machine",
@@ -24,6 +24,7 @@ COLUMNS = (
     "gradient error",
     "time at the adjoint's error",
     "first call",
+    OVERHEAD,
     "why not",
 )
 OURS = "neural-ode-ffjord-suite"
@@ -47,9 +48,11 @@ def peers(ways: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Times are medians with half the interquartile range of interleaved steps, without the first call, which compiles.
     Speed-ups are over torchdiffeq's adjoint in the same run. Errors are against float64 at tolerance 1e-10, that of the
     gradient relative over all parameters. The time at the adjoint's error is interpolated between runs at several
-    tolerances; it is what the way takes for a gradient as exact as that of torchdiffeq's adjoint.
+    tolerances; it is what the way takes for a gradient as exact as that of torchdiffeq's adjoint. Of
+    the adjoint it is also said, where that was measured, whether it is bound by overhead: whether at twice the batch an
+    evaluation takes less than 1.25 times as long.
     """
-    return pd.DataFrame([_line(way) for way in ways], columns=pd.Index(COLUMNS))
+    return without_empty(pd.DataFrame([_line(way) for way in ways], columns=pd.Index(COLUMNS)), OVERHEAD)
 
 
 def _line(way: dict[str, Any]) -> dict[str, str]:
@@ -67,6 +70,7 @@ def _line(way: dict[str, Any]) -> dict[str, str]:
         f"{way['gradient_error']:.1e}" if done else "-",
         _at_equal_error(way) if done else "-",
         f"{way['first_call']:.2g} s" if done else "-",
+        overhead(way),
         "" if done else way["status"],
     )
     return dict(zip(COLUMNS, values, strict=True))

@@ -3,30 +3,43 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro.report import divergence, gradients, memory, nfe, nfe_figure, peers, scaling, solvers, solvers_figure, speed
-from repro.report.benchmarks import MeasuredClaim
-
-Measured = Any
-"""What a subject's `load` gives: a table, or a list of entries; empty where nothing was measured."""
+from repro.report import (
+    divergence,
+    divergence_figure,
+    gradients,
+    machines,
+    memory,
+    memory_figure,
+    nfe,
+    nfe_figure,
+    peers,
+    scaling,
+    solvers,
+    solvers_figure,
+    speed,
+    training_times,
+)
+from repro.report.benchmarks import Measured, MeasuredClaim
 
 
 @dataclass(frozen=True)
 class Subject:
     """A subject of the benchmarks.
 
+    What is drawn, said and judged is of one machine at a time; `machines` puts those of several together.
+
     Attributes:
         name: Of its table, its figure, and its blocks in the README.
         title: Of its table.
         load: Reads a folder of pytest-benchmark's files.
         table: Everything that was measured, for people.
-        draw: The picture; None where a table says it all.
-        finding: One sentence that says what the picture shows, made from the figures; empty where there is none.
-        claims: Those of the papers' claims that it judges.
+        draw: The picture of a machine's figures; None where a table says it all.
+        says: One sentence that says what the picture shows, made from the figures; empty where there is none.
+        judges: Those of the papers' claims that it judges, from a machine's figures.
         word: What its entries have in `extra_info`; by default its name.
     """
 
@@ -35,13 +48,32 @@ class Subject:
     load: Callable[[Path], Measured]
     table: Callable[[Measured], pd.DataFrame]
     draw: Callable[[Measured], Figure | None] | None = None
-    finding: Callable[[Measured], str] = lambda _: ""
-    claims: Callable[[Measured], Sequence[MeasuredClaim]] = lambda _: ()
+    says: Callable[[Measured], str] = lambda _: ""
+    judges: Callable[[Measured], Sequence[MeasuredClaim]] = lambda _: ()
     word: str = ""
+
+    def drawn(self, found: Measured) -> Iterator[machines.Drawn]:
+        """The pictures of all machines."""
+        return iter(()) if self.draw is None else machines.drawn(self.name, self.draw, found)
+
+    def finding(self, found: Measured) -> str:
+        """What the pictures show, in a sentence for each machine that has something else to say."""
+        return machines.said(self.says, found)
+
+    def claims(self, found: Measured) -> list[MeasuredClaim]:
+        """What all machines together say of the papers' claims."""
+        return machines.judged(self.judges, found)
 
 
 SUBJECTS = (
     Subject("speed", "Speed beside another way to do the same work", speed.speeds, lambda table: table, word="ratio"),
+    Subject(
+        "training",
+        "Whole trainings by both engines",
+        training_times.load_trainings,
+        training_times.trainings,
+        says=training_times.finding,
+    ),
     Subject(
         "peers",
         "The same training steps in several libraries",
@@ -62,7 +94,7 @@ SUBJECTS = (
         "Peak memory of a training step",
         memory.load_memory,
         memory.memory,
-        memory.draw_memory,
+        memory_figure.draw_memory,
         memory.finding,
         memory.claims,
     ),
@@ -79,7 +111,7 @@ SUBJECTS = (
         "What a trace costs, and how noisy it is",
         divergence.load_divergence,
         divergence.divergence,
-        divergence.draw_divergence,
+        divergence_figure.draw_divergence,
         divergence.finding,
         divergence.claims,
     ),

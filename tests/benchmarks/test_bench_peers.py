@@ -13,7 +13,7 @@ from benchmarks.peers.protocol import Outcome, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
 from benchmarks.peers.torchdiffeq_way import WAYS as TORCHDIFFEQ
 from benchmarks.peers.ways import BASELINE, WAYS
-from benchmarks.peers.workloads import Plan, flow, odenet
+from benchmarks.peers.workloads import Plan, flow, odenet, twice_the_batch
 from repro.flows.planar_field import PlanarField
 from repro.measuring.fits import cost_at
 from repro.nets.fields import ConcatSquashField
@@ -71,6 +71,18 @@ def test_all_ways_give_the_same_loss_and_gradient(name, way, given):
         assert error > BOUNDS["planar"]
     else:
         assert error < BOUNDS[name]
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_twice_the_batch_is_the_same_loss_of_twice_the_rows(name, given):
+    workload, reference = given(name)
+    if name == "toy":  # whose probe is drawn anew
+        workload = replace(workload, estimated=False)
+        reference = workload.reference()
+    double = twice_the_batch(workload)
+    rows = {"toy": "x", "planar": "x", "odenet": "images"}[name]
+    assert len(getattr(double, rows)) == 2 * len(getattr(workload, rows))
+    assert float(double.reference().loss) == pytest.approx(float(reference.loss), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["toy", "planar"])
@@ -158,6 +170,8 @@ def test_what_cannot_be_done_is_an_entry_with_its_reason(monkeypatch):
     assert known[0]["speedup"] == 1.0
     assert known[0]["nfe_backward"] > 0
     assert [point["tolerance"] for point in known[1]["sweep"]] == [1e-3, 1e-4, 1e-5]
+    assert known[0]["batch_doubling"] > 0
+    assert [("overhead_bound" in entry) for entry in known] == [True, False, False, False, False]
     assert known[1]["equal_error"] in ("interpolated", "at most", "not reached")
 
 

@@ -32,6 +32,20 @@ def test_every_way_approaches_the_exact_gradient(way):
     assert errors[1] < errors[0] / 50
 
 
+def test_overhead_is_found_by_the_tasks_own_batch_and_a_cell_without_a_step_has_none(monkeypatch):
+    rows = []
+
+    def told(once, twice, device):
+        rows.extend(len(sized.take.__self__.leaves[0]) for sized in (once, twice()))  # the initial states
+        return {"overhead_bound": True}
+
+    monkeypatch.setattr(bench_gradients, "doubling", told)
+    step = bench_gradients.maker("linear system", "adjoint", 1e-2)()
+    assert bench_gradients.overhead("linear system", "adjoint", step) == {"overhead_bound": True}
+    assert rows == [16, 32]
+    assert bench_gradients.overhead("linear system", "adjoint", None) == {}
+
+
 def test_memory_cells_have_both_meters_and_the_counts():
     found = fresh(partial(bench_memory._measured, partial(tasks.flow, tasks.fixed(2), "adjoint", batch=16)), threads=1)
     assert found["status"] == "ok"
@@ -39,6 +53,8 @@ def test_memory_cells_have_both_meters_and_the_counts():
     assert found["peak_bytes"] > 0
     assert found["saved_bytes"] > 0
     assert found["seconds"] > 0
+    assert found["peak_bytes"] == max(found["forward_peak_bytes"], found["backward_peak_bytes"])
+    assert found["peak_bytes"] >= max(found["held_bytes"], found["left_bytes"])
 
 
 def test_the_adjoint_keeps_as_much_whatever_the_depth_and_backprop_in_proportion():

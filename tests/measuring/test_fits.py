@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repro.measuring.fits import exponent, slope
+from repro.measuring.fits import deviation_interval, exponent, slope
 
 
 def test_exact_laws_have_no_width():
@@ -19,6 +19,14 @@ def test_intervals_cover_the_truth_in_95_of_100():
     x = np.arange(1.0, 7.0)
     fits = [slope(x.tolist(), (2 * x + stream.normal(size=6)).tolist()) for _ in range(2000)]
     assert np.mean([fit.low <= 2 <= fit.high for fit in fits]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_intervals_of_a_deviation_cover_the_truth_in_95_of_100():
+    draws = np.random.default_rng(1).normal(scale=3, size=(2000, 20))
+    ends = [deviation_interval(float(row.std(ddof=1)), 20) for row in draws]
+    assert np.mean([low <= 3 <= high for low, high in ends]) == pytest.approx(0.95, abs=0.02)
+    with pytest.raises(ValueError, match="at least 2 draws; got 1"):
+        deviation_interval(1.0, 1)
 
 
 def test_what_cannot_be_fitted_is_named():

@@ -1,20 +1,15 @@
-"""A fresh process gives what the call gives, and says how it ended if it ended badly; its memory meter is right."""
+"""A fresh process gives what the call gives, and says how it ended if it ended badly."""
 
 import os
 import signal
 import threading
 import time
-from functools import partial
 
 import pytest
 import torch
 
 from repro.measuring import fresh as module
-from repro.measuring.fresh import fresh, peak
-from repro.measuring.step import Step
-
-CPU = torch.device("cpu")
-MIB = 2**20
+from repro.measuring.fresh import fresh
 
 
 def test_the_result_of_a_closure_comes_back():
@@ -105,41 +100,3 @@ def test_a_broken_wait_leaves_the_next_call_sound():
 def test_if_the_system_takes_the_nursery_another_is_started():
     assert fresh(lambda: os.kill(os.getppid(), 9) or time.sleep(1) or {}) in ({"status": "out of memory"}, {})
     assert fresh(lambda: {"fine": 1}) == {"fine": 1}
-
-
-def keep(mib, leaf):
-    """A loss whose graph keeps so many MiB: exp saves its result."""
-    ones = torch.ones(mib * MIB // 4)
-    return (leaf * ones).exp().sum()
-
-
-def allocating(mib):
-    leaf = torch.zeros((), requires_grad=True)
-    return Step(lambda: keep(mib, leaf), (leaf,), warm=lambda: keep(1, leaf).backward())
-
-
-def test_an_allocation_of_known_size_is_measured_within_5_percent():
-    """ones, leaf * ones, its exp; backward the gradient of exp and that of the product: the sum's own is a view."""
-    small, large = (fresh(partial(peak, partial(allocating, mib), CPU), threads=1) for mib in (64, 128))
-    copies = (large["peak_bytes"] - small["peak_bytes"]) / (64 * MIB)
-    assert copies == pytest.approx(round(copies), rel=0.05)
-    assert small["peak_bytes"] == pytest.approx(copies * 64 * MIB, rel=0.05)
-    assert small["meter"] == "bytes (VmHWM, reset before the step, over baseline)"
-    assert small["seconds"] > 0
-
-
-def test_the_order_of_cells_changes_nothing():
-    first = fresh(partial(peak, partial(allocating, 32), CPU), threads=1)["peak_bytes"]
-    fresh(partial(peak, partial(allocating, 256), CPU), threads=1)
-    assert fresh(partial(peak, partial(allocating, 32), CPU), threads=1)["peak_bytes"] == pytest.approx(first, rel=0.05)
-
-
-def test_a_step_that_fails_is_a_status():
-    def step():
-        raise ValueError("no such field")
-
-    assert fresh(partial(peak, step, CPU)) == {"status": "ValueError: no such field"}
-
-
-def test_a_cell_beyond_the_machines_memory_is_a_status():
-    assert fresh(partial(peak, partial(allocating, 2**24), CPU), threads=1) == {"status": "out of memory"}

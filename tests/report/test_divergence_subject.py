@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from repro.report.divergence import COLUMNS, claims, crossover, divergence, draw_divergence, finding, load_divergence
+from repro.report.divergence import COLUMNS, claims, crossover, divergence, finding, load_divergence
+from repro.report.divergence_figure import draw_divergence
 
 BOTH = "forward + backward"
 
@@ -74,6 +75,27 @@ def test_the_finding_compares_noise(write):
 def test_what_failed_is_told(write):
     table = divergence(write(*costs(), cost("exact", 2048, 0.0, 0, "out of memory")))
     assert table["failed"].iloc[0] == "2048: out of memory"
+
+
+def bars(axis):
+    """Lower and upper ends of the whiskers, whisker by whisker."""
+    return [sorted(end[1] for end in segment) for line in axis.collections for segment in line.get_segments()]
+
+
+def test_the_figure_shows_quartiles_of_times(write):
+    spread = cost("exact", 4, 4e-3, 4)
+    spread["stats"] |= {"q1": 3e-3, "q3": 6e-3}
+    figure = draw_divergence(write(spread))
+    assert bars(figure.axes[1]) == [pytest.approx([3.0, 6.0])]
+    assert not bars(figure.axes[2])  # what autograd keeps is counted: it has no spread
+
+
+def test_the_figure_shows_how_sure_noise_is_where_the_draws_are_known(write):
+    known, unknown = noise("XTrace", 6, 1.0), noise("Hutchinson", 6, 1.0)
+    known["extra_info"]["draws"] = 400
+    figure = draw_divergence(write(*costs(), known, unknown))
+    (ends,) = bars(figure.axes[3])
+    assert ends == pytest.approx([0.5 * 0.935, 0.5 * 1.074], rel=2e-3)  # s (1 ± 1.96 / √(2 · 399)), nearly
 
 
 def test_the_figure_has_costs_and_noise(write):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from repro.report.benchmarks import OVERHEAD
 from repro.report.gradients import COLUMNS, cost_at, draw_gradients, finding, gradients, load_gradients
 
 MIB = 2**20
@@ -37,11 +38,20 @@ CELLS = [
 
 def test_a_line_has_everything(write):
     table = gradients(write(*CELLS))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == tuple(name for name in COLUMNS if name != OVERHEAD)
     first = table.iloc[0]
     assert (first["gradient error"], first["NFE forward / backward"]) == ("1.0e-01", "20 / n/a")
     assert (first["time"], first["kept by autograd"], first["peak"]) == ("10 ± 0.5 ms", "2 MiB", "40 MiB")
     assert table.iloc[2]["NFE forward / backward"] == "20 / 14"
+
+
+@pytest.mark.parametrize(("ratio", "bound", "shown"), [(1.04, True, "yes (1.04)"), (1.9, False, "no (1.90)")])
+def test_overhead_is_shown_where_it_was_measured(write, ratio, bound, shown):
+    new = entry("checkpoint", 1e-3, 1e-1, 10)
+    new["extra_info"] |= {"batch_doubling": ratio, "overhead_bound": bound}
+    table = gradients(write(*CELLS, new))
+    assert tuple(table.columns) == COLUMNS
+    assert table[OVERHEAD].tolist() == [*[""] * len(CELLS), shown]
 
 
 def test_the_cost_of_an_error_lies_between_the_points():
@@ -64,6 +74,15 @@ def test_a_failed_cell_has_its_status(write):
     table = gradients(write(entry("adjoint", 1e-3, 0, 0, status="out of memory")))
     assert table["status"].item() == "out of memory"
     assert table["time"].item() == "-"
+
+
+def test_times_have_their_quartiles_where_they_were_kept(write):
+    spread = entry("checkpoint", 1e-3, 1e-1, 10)
+    spread["stats"] |= {"q1": 0.008, "q3": 0.015}
+    figure = draw_gradients(write(*CELLS, spread))
+    ends = [segment for line in figure.axes[0].collections for segment in line.get_segments()]
+    assert [sorted(end[0] for end in segment) for segment in ends] == [pytest.approx([8.0, 15.0])]
+    assert not figure.axes[1].collections
 
 
 def test_compiled_ways_have_their_methods_colour(write):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from repro.report.memory import COLUMNS, claims, crossover, draw_memory, finding, load_memory, memory
+from repro.report.memory import BY_PHASE, COLUMNS, claims, crossover, finding, load_memory, memory
+from repro.report.memory_figure import draw_memory
 
 MIB = 2**20
 
@@ -44,12 +45,23 @@ def wide(factor=1):
 
 def test_slopes_are_found_with_their_units(write):
     table = memory(write(*deep()))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == tuple(name for name in COLUMNS if name != BY_PHASE)
     backprop, adjoint = table.to_dict("records")
     assert (backprop["way"], adjoint["way"]) == ("backprop", "adjoint")
     assert backprop["peak"] == "16 MiB at 2 to 34 MiB at 8"
     assert backprop["peak per unit, 95 % interval"] == "3072 [3072, 3072] KiB per solver step or block"
     assert adjoint["peak per unit, 95 % interval"].startswith("0 [0, 0]")
+
+
+def test_phases_are_shown_where_they_were_told_apart(write):
+    new = entry("CNF", "solver steps", 16, "adjoint", 9)
+    new["extra_info"] |= {"held_bytes": 2 * MIB, "backward_peak_bytes": 9 * MIB, "left_bytes": MIB}
+    table = memory(write(*deep(), new))
+    assert tuple(table.columns) == COLUMNS
+    assert table[BY_PHASE].tolist() == ["", "2 held, 9 in backward, 1 left (MiB at 16)"]
+    new["extra_info"] |= {"reserved_bytes": 20 * MIB}
+    assert memory(write(new))[BY_PHASE].item() == "2 held, 9 in backward, 1 left, 20 reserved (MiB at 16)"
+    assert memory(write(*deep(), entry("CNF", "solver steps", 2, "ResNet", 0, "failed")))["peak"].iloc[0] == "-"
 
 
 def test_the_crossover_lies_where_the_powers_cross(write):

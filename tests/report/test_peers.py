@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from repro.report.benchmarks import OVERHEAD
 from repro.report.build import build
 from repro.report.peers import COLUMNS, draw_peers, load_peers, peers
 
@@ -55,12 +56,17 @@ def folder(tmp_path):
 
 def test_a_way_is_a_line_and_one_without_times_says_why(folder):
     table = peers(load_peers(folder(TIMED, MISSING, {"ratio": 3.0})))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == tuple(name for name in COLUMNS if name != OVERHEAD)
     done, missing = table.to_dict("records")
     assert (done["library"], done["time"], done["speed-up"]) == ("zuko 1.6", "123 ± 10 ms", "2.50")
     assert (done["NFE forward / backward"], done["gradient error"]) == ("68 / n/a", "2.0e-04")
     assert (done["time at the adjoint's error"], done["why not"]) == ("62.5 ms", "")
     assert (missing["time"], missing["gradient error"], missing["why not"]) == ("-", "-", MISSING["status"])
+
+
+def test_overhead_is_shown_where_it_was_measured(folder):
+    table = peers(load_peers(folder(TIMED | {"batch_doubling": 1.6, "overhead_bound": False}, TIMED, MISSING)))
+    assert table[OVERHEAD].tolist() == ["no (1.60)", "", ""]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 
+from repro.report.benchmarks import OVERHEAD
 from repro.report.speed import COLUMNS, speeds
 
 
@@ -30,7 +31,7 @@ def test_only_paired_benchmarks_are_lines(tmp_path):
         entry(3.0, name="wide"),
     )
     table = speeds(tmp_path)
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == tuple(name for name in COLUMNS if name != OVERHEAD)
     assert table["work"].tolist() == ["toy", "a step", "a step: wide"]
     assert table["ours"].tolist() == ["compiled checkpoint", "", ""]
     assert table["time"].tolist() == ["123 ± 10 ms"] * 3
@@ -50,6 +51,13 @@ def test_errors_stand_beside_those_of_the_other(tmp_path):
     write(tmp_path / "machine", line)
     assert speeds(tmp_path)["gradient error"].tolist() == ["1.0e-04"]
     assert speeds(tmp_path)["torchdiffeq's: adjoint, backprop"].tolist() == ["2.0e-04, 3.0e-04"]
+
+
+def test_overhead_is_shown_where_it_was_measured(tmp_path):
+    line = entry(4.0)
+    line["extra_info"] |= {"batch_doubling": 1.1, "overhead_bound": True}
+    write(tmp_path / "machine", line, entry(2.0))
+    assert speeds(tmp_path)[OVERHEAD].tolist() == ["yes (1.10)", ""]
 
 
 def test_no_file_is_an_empty_table(tmp_path):

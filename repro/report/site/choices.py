@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from repro.report import gradients, solvers
-from repro.report.benchmarks import first_machine
+from repro.report.benchmarks import Measured, first_machine, machines
 from repro.report.site.figures import origin_of_files
 from repro.report.site.markup import Markup, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material
 from repro.report.site.measurements import file_of_subject, sources_of
 from repro.report.site.pivots import best_by_row, marked
 from repro.report.site.tables import Line, table
-from repro.report.subjects import SUBJECTS, Measured
+from repro.report.subjects import SUBJECTS
 
 FIELDS = (
     ("dimension", "Dimension D", "64"),
@@ -68,9 +68,8 @@ def _part(material: Material, name: str, laid_out: Callable[[pd.DataFrame], Mark
     if entries is None:
         command = tag("code", f"make bench SUBSET={name}")
         return paragraph("Not published yet; measure it by ", command, ".")
-    return markup(
-        laid_out(_first(entries)), paragraph(origin_of_files(sources_of(material, subject)), " ", more, class_="origin")
-    )
+    origin = origin_of_files(sources_of(material, subject, machines(entries)[0]))
+    return markup(laid_out(_first(entries)), paragraph(origin, " ", more, class_="origin"))
 
 
 def _first(entries: Measured) -> pd.DataFrame:

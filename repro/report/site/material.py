@@ -11,8 +11,9 @@ import pandas as pd
 
 from repro.papers import EXPERIMENTS
 from repro.published import Published
+from repro.report.benchmarks import Measured
 from repro.report.pages import Picture
-from repro.report.subjects import Measured, Subject
+from repro.report.subjects import Subject
 from repro.results import final_values
 
 

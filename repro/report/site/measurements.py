@@ -1,11 +1,12 @@
 """A page for each subject of the benchmarks: what it shows, the figure, the claims it judges, and the table."""
 
+from repro.report.benchmarks import Measured
 from repro.report.site.artefacts import of_experiment
 from repro.report.site.figures import figure, origin_of_files
 from repro.report.site.markup import Markup, facts, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material, Source
 from repro.report.site.tables import badge, frame
-from repro.report.subjects import Measured, Subject
+from repro.report.subjects import Subject
 
 
 def file_of_subject(subject: Subject) -> str:
@@ -20,16 +21,20 @@ def subject_page(material: Material, subject: Subject) -> tuple[str, bytes]:
     return file_of_subject(subject), page(file_of_subject(subject), subject.title, body)
 
 
-def sources_of(material: Material, subject: Subject) -> list[Source]:
-    """The files that hold something of a subject."""
+def sources_of(material: Material, subject: Subject, machine: str = "") -> list[Source]:
+    """The files that hold something of a subject, of all machines or of one."""
     word = subject.word or subject.name
-    return [source for source in material.sources if word in source.words]
+    found = [source for source in material.sources if word in source.words]
+    return [source for source in found if not machine or source.path.startswith(f"{machine}/")]
 
 
 def _measured(material: Material, subject: Subject, entries: Measured) -> Markup:
     sources = sources_of(material, subject)
     origin = origin_of_files(sources)
-    pictures = [figure(picture, origin) for picture in of_experiment(material, f"benchmarks/{subject.name}")]
+    pictures = [
+        figure(picture, origin_of_files(sources_of(material, subject, picture.machine)))
+        for picture in of_experiment(material, f"benchmarks/{subject.name}")
+    ]
     csv = paragraph(origin, " As ", link(f"../tables/{subject.name}.csv", "CSV"), ".", class_="origin")
     return markup(
         paragraph(subject.finding(entries), class_="lead"),
