@@ -26,7 +26,8 @@ class Fit:
     intercept: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))  # no "-0.00"
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def deviation_interval(deviation: float, draws: int) -> tuple[float, float]:

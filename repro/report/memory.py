@@ -147,7 +147,7 @@ def finding(cells: pd.DataFrame) -> str:
         if None not in slopes.values():
             parts.append(
                 f"a solver step adds {slopes['backprop']:.3g} MiB to the peak of {workload} by backprop and "
-                f"{slopes['adjoint']:.2g} MiB by the adjoint"
+                f"{round(slopes['adjoint'], 2) + 0.0:.2g} MiB by the adjoint"  # + 0.0: no minus before a zero
             )
     if (width := crossover(cells)) is not None:
         parts.append(

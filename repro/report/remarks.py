@@ -11,29 +11,55 @@ METHOD = (
 )
 
 EASY = (
-    "The mathematics. The adjoint, the change of variables and the trace estimator are each a few lines, complete in "
-    "the papers, and can be tested to rounding on linear systems before anything is trained.",
-    "The toy densities. The public code defines all of them, they train within minutes on a processor, and their "
-    "entropy can be computed, so that a likelihood has a floor to be seen against.",
-    "The tabular data. MAF's preprocessed files are public, and a Gaussian fitted to them tells whether one has the "
-    "same rows.",
+    (
+        "The mathematics.",
+        "The adjoint, the change of variables and the trace estimator are each a few lines, complete in the "
+        "papers, and can be tested to rounding on linear systems before anything is trained.",
+    ),
+    (
+        "The toy densities.",
+        "The public code defines all of them, they train within minutes on a processor, and their entropy can be "
+        "computed, so that a likelihood has a floor to be seen against.",
+    ),
+    (
+        "The tabular data.",
+        "MAF's preprocessed files are public, and a Gaussian fitted to them tells whether one has the same rows.",
+    ),
 )
 
 HARD = (
-    "Settings that neither paper states: optimiser, epochs and tolerance of the MNIST networks, iterations and "
-    "learning rates of the planar flows, when a tabular training was stopped. We took the public code's where there "
-    "was some, else searched little and said so.",
-    "Conclusions from one run. The papers give no spread over seeds for most numbers, and the test errors of Table 1 "
-    "lie closer together than the test set can tell apart.",
-    "Two solvers in one paper. The figures on evaluations were made with an implicit Adams code from SciPy, the public "
-    "code uses Dormand-Prince; the ratio of backward to forward evaluations depends on which, and on the norm in "
-    "which the adjoint's error is measured.",
-    "Measuring memory on a processor. A process's peak depends on its history and on the allocator, so that each "
-    "figure had to come from a process of its own.",
-    "Time. FFJORD's tabular trainings are far beyond two cores in their published form; what was cut is in the column "
-    "of the budget's share, and no verdict is given against the paper's number there.",
-    "Glow as a baseline. In the plane, with many layers, its scales run away unless they are bounded; the bounded one "
-    "is a cell of its own beside the failed one.",
+    (
+        "Settings that neither paper states.",
+        "Optimiser, epochs and tolerance of the MNIST networks, iterations and learning rates of the planar "
+        "flows, when a tabular training was stopped. We took the public code's where there was some, else "
+        "searched little and said so.",
+    ),
+    (
+        "Conclusions from one run.",
+        "The papers give no spread over seeds for most numbers, and the test errors of Table 1 lie closer "
+        "together than the test set can tell apart.",
+    ),
+    (
+        "Two solvers in one paper.",
+        "The figures on evaluations were made with an implicit Adams code from SciPy, the public code uses "
+        "Dormand-Prince; the ratio of backward to forward evaluations depends on which, and on the norm in which "
+        "the adjoint's error is measured.",
+    ),
+    (
+        "Measuring memory on a processor.",
+        "A process's peak depends on its history and on the allocator, so that each figure had to come from a "
+        "process of its own.",
+    ),
+    (
+        "Time.",
+        "FFJORD's tabular trainings are far beyond two cores in their published form; what was cut is in the "
+        "column of the budget's share, and no verdict is given against the paper's number there.",
+    ),
+    (
+        "Glow as a baseline.",
+        "In the plane, with many layers, its scales run away unless they are bounded; the bounded one is a cell "
+        "of its own beside the failed one.",
+    ),
 )
 
 AUTHORS = (

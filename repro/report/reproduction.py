@@ -28,13 +28,17 @@ JUDGED = ("match", "better", "worse", "differs", "inconclusive")
 """Verdicts on a number that compare ours with the paper's."""
 
 
+Point = tuple[str, str]
+"""What it is about, and what there is to say."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A section: paragraphs, then points of a list, then a table."""
 
     heading: str
     paragraphs: Sequence[str] = ()
-    points: Sequence[str] = ()
+    points: Sequence[Point] = ()
     table: pd.DataFrame | None = None
 
 
@@ -72,7 +76,7 @@ def _blocks(parts: Sequence[Part]) -> Iterator[str]:
         yield f"## {part.heading}"
         yield from part.paragraphs
         if part.points:
-            yield "\n".join(f"- {point}" for point in part.points)
+            yield "\n".join(f"- **{lead}** {text}" for lead, text in part.points)
         if part.table is not None and not part.table.empty:
             yield part.table.to_markdown(index=False, disable_numparse=True)
 
@@ -127,7 +131,7 @@ def _share(rows: pd.DataFrame, name: str) -> str:
 def _claims(claims: pd.DataFrame) -> Iterator[Part]:
     for verdict, heading in VERDICTS.items():
         found = claims[claims["verdict"] == verdict].to_dict("records")
-        points = [f"{line['claim']} ({line['source']}.) {line['evidence']}." for line in found]
+        points = [(line["claim"], f"{line['source']}: {line['evidence']}.") for line in found]
         if points:
             yield Part(heading, points=points)
 

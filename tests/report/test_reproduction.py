@@ -67,7 +67,7 @@ def parts(root):
 
 def test_each_claim_stands_once_below_its_verdict(parts):
     for i, verdict in enumerate([*VERDICTS, "reproduced"]):
-        where = [heading for heading, part in parts.items() if any(f"Claim {i}." in point for point in part.points)]
+        where = [heading for heading, part in parts.items() if any(lead == f"Claim {i}." for lead, _ in part.points)]
         assert where == [VERDICTS[verdict]]
     assert "5 claims that can be tested, 2 reproduced, 1 partly, 1 not reproduced" in parts["Scope"].paragraphs[0]
 
@@ -99,7 +99,7 @@ def test_every_part_is_on_the_page_and_nothing_is_a_stray_number(parts):
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(parts)
     assert "nan" not in text
     for heading in ("Method", "What was easy", "What was hard", "Communication with the authors"):
-        shown = " ".join([*parts[heading].paragraphs, *parts[heading].points])
+        shown = " ".join([*parts[heading].paragraphs, *(text for point in parts[heading].points for text in point)])
         words = shown.replace("Table 1", "").replace("float64", "")
         assert not any(letter.isdigit() for letter in words), f"{heading}: numbers come from runs"
 

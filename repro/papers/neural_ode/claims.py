@@ -88,7 +88,7 @@ def constant_memory(rows: pd.DataFrame) -> Judgement:
     slopes = {name: _slope(table, "saved_bytes") / 2**20 for name, table in kept.items() if not table.empty}
     peaks = {name: _slope(table, "peak_step_memory") / 2**20 for name, table in kept.items() if not table.empty}
     steps = [int(step) for step in kept["adjoint"].index]
-    text = "; ".join(f"{name} {round(slope, 6):.3g} (peak {peaks[name]:.3g})" for name, slope in slopes.items())
+    text = "; ".join(f"{name} {round(slope, 6) + 0.0:.3g} (peak {peaks[name]:.3g})" for name, slope in slopes.items())
     holds = abs(slopes["adjoint"]) < 1e-6 < slopes["backprop"] and peaks["adjoint"] < 0.1 * peaks["backprop"]
     half = slopes["adjoint"] < 0.02 * slopes["backprop"]
     verdict = "reproduced" if holds else "partly" if half else "not reproduced"

@@ -15,7 +15,9 @@ def account_page(material: Material) -> bytes:
 
 
 def _part(part: Part) -> Markup:
-    points = tag("ul", [tag("li", point) for point in part.points]) if part.points else None
+    points = (
+        tag("ul", [tag("li", tag("strong", lead), " ", text) for lead, text in part.points]) if part.points else None
+    )
     table = frame(part.table, part.heading) if part.table is not None else None
     content = markup([paragraph(text) for text in part.paragraphs], points, table)
     return section(part.heading, content, id=part.heading.lower().replace(" ", "-").replace("'", ""))
