@@ -88,13 +88,17 @@ BAD = (
     ({"probe_draws": 1}, "probe_draws must be at least 2"),
     ({"objective": "flow_matching"}, "n_flows must be 1 for flow matching"),
     ({"gradient": "x"}, "gradient must be one of"),
+    ({"penalty_weight": 0.0}, "penalty_weight must be > 0"),
+    ({"end_time_spread": 1.0}, "end_time_spread must be in"),
+    ({"objective": "flow_matching", "n_flows": 1, "end_time_spread": 0.1}, "belong to training by likelihood"),
+    ({"penalty_weight": 0.1, "divergence": "exact"}, "'jacobian' reuses the noise"),
 )
 
 
 @pytest.mark.parametrize(("settings", "complaint"), BAD)
 def test_settings_out_of_range_are_refused_by_name(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
-        table2.Config(**settings)
+        table2.build(table2.Config(**settings))
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
@@ -107,6 +111,8 @@ def test_settings_out_of_range_are_refused_by_name(settings, complaint):
         ("miniboone_partial", {"schedule": "plateau", "validation_divergence": "hutchinson"}),
         ("power_fm", {"data": "miniboone_partial"}),
         ("power_exact", {"data": "miniboone_partial", "n_flows": 2, "depth": 1}),
+        ("power_rnode", {"data": "miniboone_partial", "n_flows": 2, "depth": 1}),
+        ("power_steer", {"data": "miniboone_partial", "n_flows": 2, "depth": 1}),
     ],
 )
 def test_a_cell_trains_is_tested_and_can_be_evaluated_again(tmp_path, cell, settings):
@@ -121,6 +127,38 @@ def test_a_cell_trains_is_tested_and_can_be_evaluated_again(tmp_path, cell, sett
     tensors, _ = load_tensors(context.artefacts / "model.safetensors")
     again = {row.metric: row.value for row in table2.evaluate(config, tensors, context)}
     assert {metric: found[metric] for metric in again} == again
+
+
+def test_rnode_adds_its_penalties_to_the_loss_and_lowers_them(tmp_path):
+    penalties = {}
+    for weight in (1e-9, 10.0):
+        settings = {
+            "data": "miniboone_partial",
+            "n_flows": 2,
+            "depth": 1,
+            "penalty_weight": weight,
+            "learning_rate": 0.05,
+        }
+        _, _, rows = run(table2, "power_rnode", tmp_path / str(weight), **{**NARROW, **settings})
+        penalties[weight] = [row.value for row in rows if row.metric == "penalty"]
+        assert len(penalties[weight]) == len([row for row in rows if row.metric == "train_nll"])
+    assert penalties[1e-9][0] > 0
+    assert penalties[10.0][-1] < penalties[1e-9][-1]
+
+
+def test_steer_moves_each_end_within_its_spread_and_gives_it_back():
+    config = replace(table2.EXPERIMENT.config("power_steer", "smoke"), n_flows=3)
+    flow, stream, ends = table2.build(config), torch.Generator().manual_seed(0), []
+    for _ in range(200):
+        with tabular_training.random_ends(flow, 0.5, stream):
+            ends += [cnf.t1 for cnf in flow.cnfs]
+        assert [cnf.t1 for cnf in flow.cnfs] == [1.0] * 3
+    assert 0.5 <= min(ends) < 0.51
+    assert 1.49 < max(ends) <= 1.5
+    assert abs(sum(ends) / len(ends) - 1) < 4 * 0.5 / 3**0.5 / len(ends) ** 0.5
+    with pytest.raises(KeyError), tabular_training.random_ends(flow, 0.5, stream):
+        raise KeyError
+    assert [cnf.t1 for cnf in flow.cnfs] == [1.0] * 3
 
 
 def test_power_is_trained_on_its_own_rows(tmp_path):

@@ -5,7 +5,8 @@ HEPMASS, MINIBOONE and BSDS300 need `python -m repro data fetch`; `miniboone_par
 of its training rows that ships, for smoke and timing, never to be compared. Our additions on POWER: `power_concat`,
 time as the text has it; `power_exact`, the exact trace in training; `power_long`, more updates in the tier `small`;
 `power_fm`, one CNF with as many parameters trained by flow matching, without any solve; `power_fm_warm`, the same
-trained on by maximum likelihood.
+trained on by maximum likelihood; `power_rnode` and `power_steer`, with the penalties of Finlay et al. 2020 (arXiv
+2002.02798) and with the random end times of Ghosh et al. 2020 (arXiv 2006.10711).
 
 Deviations: the paper states neither optimiser nor learning rate nor when to stop; Adam, 1e-3 and the schedule are the
 public script's (train_tabular.py). Its weight decay of 1e-6 has no effect there and is left out; its end time "train_T"
@@ -45,6 +46,9 @@ from repro.papers.ffjord.tabular_pictures import draw_power, tabular_table
 from repro.papers.ffjord.tabular_training import Objective, Recipe, Schedule, training_of
 from repro.results import Row
 from repro.training import fit
+
+RNODE = ("kinetic", "jacobian")
+"""Its penalties, by their names in PENALTIES."""
 
 _COUNTS = ("n_flows", "depth", "multiplier", "batch", "iterations", "patience", "validation_every", "check_rows")
 _LIMITS = ("validation_rows", "test_rows")
@@ -104,6 +108,10 @@ class Config(experiment.Config):
     """Draws of the probes for their variance (ours)."""
     warm_start: str | None = None
     """Cell whose trained weights to start from (ours)."""
+    penalty_weight: float | None = None
+    """Weight of each of RNODE's penalties, kinetic energy and Jacobian, in training (ours); None is without."""
+    end_time_spread: float | None = None
+    """STEER: in training each interval ends at a time drawn from t1 ± so much (ours); None is without."""
 
     def __post_init__(self) -> None:
         check_name("data", self.data, SIZES)
@@ -116,6 +124,12 @@ class Config(experiment.Config):
             raise ValueError(f"probe_draws must be at least 2, for a variance; got {self.probe_draws}")
         if self.batch > SIZES[self.data][1]:
             raise ValueError(f"batch must be at most the {SIZES[self.data][1]} training rows; got {self.batch}")
+        if self.penalty_weight is not None and not self.penalty_weight > 0:
+            raise ValueError(f"penalty_weight must be > 0; got {self.penalty_weight}")
+        if self.end_time_spread is not None and not 0 < self.end_time_spread < self.t1:
+            raise ValueError(f"end_time_spread must be in (0, t1 = {self.t1}); got {self.end_time_spread}")
+        if self.objective == "flow_matching" and (self.penalty_weight or self.end_time_spread):
+            raise ValueError("penalty_weight and end_time_spread belong to training by likelihood")
         if self.objective == "flow_matching" and self.n_flows > 1:
             raise ValueError(f"n_flows must be 1 for flow matching, which trains one CNF; got {self.n_flows}")
         if reason := supported(self.solver, self.gradient):
@@ -132,7 +146,9 @@ def build(config: Config) -> Stack:
 
 def _cnf(config: Config, dim: int) -> CNF:
     field = FIELDS[config.layer](dim, config.multiplier * dim, config.depth, config.activation)
-    return CNF(field, dim, config.t1, config.divergence, config.solver, config.gradient, noise=config.noise)
+    penalties = RNODE if config.penalty_weight else ()
+    given = (field, dim, config.t1, config.divergence, config.solver, config.gradient)
+    return CNF(*given, noise=config.noise, penalties=penalties)
 
 
 def exact(flow: Stack, config: Config) -> Stack:
@@ -186,6 +202,8 @@ def recipe_of(config: Config) -> Recipe:
         schedule=config.schedule,
         patience=config.patience,
         validation_every=config.validation_every,
+        penalty_weight=config.penalty_weight or 0.0,
+        end_time_spread=config.end_time_spread or 0.0,
     )
 
 
@@ -229,6 +247,8 @@ def _cells() -> dict[str, Config]:
         "power_concat": replace(power, layer="concat"),
         "power_exact": replace(power, divergence="closed_form"),
         "power_long": replace(power, schedule="cosine", iterations=40_000),
+        "power_rnode": replace(power, penalty_weight=0.01),
+        "power_steer": replace(power, end_time_spread=0.5),
         "power_fm": replace(one, objective="flow_matching", iterations=100_000, validation_every=2_500),
         "power_fm_warm": replace(one, learning_rate=1e-4, iterations=2_000, warm_start="power_fm"),
     }
@@ -237,7 +257,7 @@ def _cells() -> dict[str, Config]:
 CELLS = _cells()
 
 OFFLINE = ("power", "power_concat", "power_exact", "power_fm", "power_fm_warm", "miniboone_partial")
-"""Cells whose data ship; `power_long` is left out for its hours."""
+"""Main cells: their data ship; those that take more than about an hour each in the tier `small` are left out."""
 
 SMALL_UPDATES = {
     "power": 5_000,

@@ -15,6 +15,8 @@ MODELS = {
     "power_concat": "FFJORD, concat",
     "power_exact": "FFJORD, exact trace",
     "power_long": "FFJORD, more updates",
+    "power_rnode": "FFJORD, RNODE's penalties",
+    "power_steer": "FFJORD, STEER's end times",
     "power_fm": "one CNF, flow matching",
     "power_fm_warm": "flow matching, then likelihood",
 }

@@ -1,7 +1,8 @@
 """How a flow is trained on a table: by maximum likelihood or by flow matching, with the public script's schedule."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol, runtime_checkable
@@ -34,6 +35,8 @@ class Recipe:
         schedule: `plateau` is the public script's; `cosine` goes to 0 over all iterations.
         patience: validations without improvement before the rate drops, see `Plateau`.
         validation_every: updates between two validations.
+        penalty_weight: of each of the flow's penalties, whose mean over the batch is added to the loss.
+        end_time_spread: half-width of the interval about t1 from which each CNF's end time is drawn at every update.
     """
 
     objective: Objective
@@ -43,6 +46,8 @@ class Recipe:
     schedule: Schedule
     patience: int
     validation_every: int
+    penalty_weight: float = 0.0
+    end_time_spread: float = 0.0
 
 
 class Plateau:
@@ -92,18 +97,18 @@ def training_of(
         device: where the flow is.
     """
     optimizer = torch.optim.Adam(flow.parameters(), recipe.learning_rate, fused=True)
-    streams = seeded_streams(seed, "trace noise", "path")
-    plateau = Plateau(recipe.patience)
+    random_end = ("end time",) if recipe.end_time_spread else ()
+    streams = seeded_streams(seed, "trace noise", "path", *random_end)
+    plateau, matching = Plateau(recipe.patience), recipe.objective == "flow_matching"
     batch_of = batches(table, recipe.batch, seed)
-    losses = {"likelihood": _negative_log_likelihood, "flow_matching": _matching_loss}
-    loss_of, name = losses[recipe.objective], {"likelihood": "train_nll", "flow_matching": "train_loss"}
 
     def update(step: int) -> Mapping[str, float]:
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(flow, batch_of(step).to(device), streams)
+        x = batch_of(step).to(device)
+        loss, values = _matched(flow, x, streams) if matching else _likely(flow, x, streams, recipe)
         loss.backward()
         optimizer.step()
-        return {name[recipe.objective]: loss.item()} | (costs(flow) if recipe.objective == "likelihood" else {})
+        return {name: value.item() for name, value in values.items()} | ({} if matching else costs(flow))
 
     def learning_rate(step: int) -> float:
         if recipe.schedule == "plateau":
@@ -123,6 +128,7 @@ def training_of(
         {
             "train_nll": "nats",
             "train_loss": "mean square",
+            "penalty": "sum of the penalties, without their weight",
             "nfe_forward": "evaluations",
             "nfe_backward": "evaluations",
         },
@@ -150,16 +156,46 @@ def batches(table: Table, batch: int, seed: int) -> Callable[[int], Table]:
     return batch_of
 
 
-def _negative_log_likelihood(flow: Stack, x: Table, streams: Mapping[str, Generator]) -> Float[Tensor, ""]:
-    return -flow.log_prob(x, generator=streams["trace noise"]).mean()
+Values = dict[str, Tensor]
+"""What goes into the curve, by its metric."""
 
 
-def _matching_loss(flow: Stack, x: Table, streams: Mapping[str, Generator]) -> Float[Tensor, ""]:
-    (cnf,) = flow.flows
-    assert isinstance(cnf, CNF)
+def _likely(flow: Stack, x: Table, streams: Mapping[str, Generator], recipe: Recipe) -> tuple[Tensor, Values]:
+    """Negative log-likelihood, with the flow's penalties."""
+    with random_ends(flow, recipe.end_time_spread, streams.get("end time")):
+        nll = -flow.log_prob(x, generator=streams["trace noise"]).mean()
+    values = {"train_nll": nll.detach()}
+    if not recipe.penalty_weight:
+        return nll, values
+    penalty = torch.stack([rate.mean() for rate in flow.penalty.values()]).sum()
+    return nll + recipe.penalty_weight * penalty, values | {"penalty": penalty.detach()}
+
+
+@contextmanager
+def random_ends(flow: Stack, spread: float, stream: Generator | None) -> Iterator[None]:
+    """End the CNFs' intervals at times of their own, uniform in t1 ± spread, and give them their t1 back.
+
+    References:
+        STEER: Ghosh et al. 2020 (arXiv 2006.10711), eq. 4; it too draws anew for every solve.
+    """
+    before = [cnf.t1 for cnf in flow.cnfs]
+    if stream is not None:
+        shifts = (spread * (2 * torch.rand(len(before), generator=stream) - 1)).tolist()
+        for cnf, end, shift in zip(flow.cnfs, before, shifts, strict=True):
+            cnf.t1 = end + shift
+    try:
+        yield
+    finally:
+        for cnf, end in zip(flow.cnfs, before, strict=True):
+            cnf.t1 = end
+
+
+def _matched(flow: Stack, x: Table, streams: Mapping[str, Generator]) -> tuple[Tensor, Values]:
+    (cnf,) = flow.cnfs
     z = torch.randn(x.shape, generator=streams["path"]).to(x)
     shift = torch.rand((), generator=streams["path"]).to(x)
-    return matching_loss(cnf, x, z, shift)
+    loss = matching_loss(cnf, x, z, shift)
+    return loss, {"train_loss": loss.detach()}
 
 
 @runtime_checkable
