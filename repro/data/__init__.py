@@ -1,5 +1,6 @@
 """Data sets, toy densities and energies: one family per file, each in its register; importing this reads no data."""
 
+from repro.data.bsds_patches import BSDS_PATCHES
 from repro.data.densities import DENSITIES, Density
 from repro.data.energies import ENERGIES, Energy
 from repro.data.files import DataError, DataFile, FileStatus, check, read_verified
@@ -17,6 +18,7 @@ DATASETS: dict[str, Dataset] = {
     "miniboone": MINIBOONE,
     "miniboone_partial": MINIBOONE_PARTIAL,
     "bsds300": BSDS300,
+    "bsds300_patches": BSDS_PATCHES,
 }
 """Every data set by name."""
 

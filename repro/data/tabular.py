@@ -26,6 +26,7 @@ SIZES: dict[str, Sizes] = {
     "miniboone": (43, 29_556, 3_284, 3_648),
     "miniboone_partial": (43, 1_523, 3_284, 3_648),
     "bsds300": (63, 1_000_000, 50_000, 250_000),
+    "bsds300_patches": (63, 1_000_000, 50_000, 250_000),
 }
 
 MAF_CITATION = (
