@@ -116,7 +116,7 @@ def _cheapest(chosen: pd.DataFrame, target: float) -> str:
     if not by_time:
         return ""
     (ms, fastest), (count, fewest) = by_time[0], by_count[0]
-    others = [pair for pair in by_time if not pair[1].endswith("_compiled")]
+    others = ranked(chosen[chosen["engine"] != "compiled"], target, "ms")
     text = f"a relative error of {target:g} is reached soonest by {fastest} ({ms:.3g} ms)"
     if others and others[0][1] != fastest:
         text += f", outside the compiled engine by {others[0][1]} ({others[0][0]:.3g} ms)"

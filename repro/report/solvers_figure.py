@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from repro import plotting
+from repro.ode.solvers import OWN_ADAPTIVE, OWN_FIXED
 from repro.report.benchmarks import done_by_first
 from repro.report.solvers import CLOSED_FORMS
 
 FAMILIES = {
-    "adaptive": ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "vode_adams"),
-    "fixed steps": ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams"),
+    "adaptive": ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "vode_adams", *OWN_ADAPTIVE),
+    "fixed steps": ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams", *OWN_FIXED),
 }
 """In the order of colours and markers; each has a row of panels of its own for each cost."""
 COSTS = {"nfe_forward": "evaluations of the field", "ms": "ms per forward solve"}
@@ -52,18 +53,20 @@ def _title(name: str) -> str:
 
 
 def _panel(axis: Axes, chosen: pd.DataFrame, family: str, cost: str, limits: tuple[float, float]) -> None:
-    """Dashed and hollow is the compiled engine, whose evaluations are those of torchdiffeq's and not drawn again."""
+    """Dashed and hollow is the compiled engine, whose evaluations are drawn where torchdiffeq lacks the method."""
     for index, method in enumerate(FAMILIES[family]):
-        for suffix, line, face in (("", "-", None), ("_compiled", "--", "white")):
+        for suffix in ("", "_compiled"):
             points = chosen[chosen["method"] == f"{method}{suffix}"]
             if points.empty or (suffix and cost == "nfe_forward"):
                 continue
-            colour = plotting.PALETTE[index]
+            compiled = (points["engine"] == "compiled").all()
+            colour = plotting.PALETTE[index % len(plotting.PALETTE)]
             style: dict[str, Any] = {
                 "color": colour,
-                "marker": plotting.MARKERS[index],
-                "markerfacecolor": face or colour,
+                "marker": plotting.MARKERS[index % len(plotting.MARKERS)],
+                "markerfacecolor": "white" if compiled else colour,
             }
+            line = "--" if compiled else "-"
             axis.plot(
                 points[cost],
                 np.maximum(points["error"], ROUNDING),

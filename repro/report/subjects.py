@@ -21,7 +21,7 @@ from repro.report import (
     solvers,
     solvers_figure,
     speed,
-    training_times,
+    training,
 )
 from repro.report.benchmarks import Measured, MeasuredClaim
 
@@ -70,9 +70,9 @@ SUBJECTS = (
     Subject(
         "training",
         "Whole trainings by both engines",
-        training_times.load_trainings,
-        training_times.trainings,
-        says=training_times.finding,
+        training.load_trainings,
+        training.trainings,
+        says=training.finding,
     ),
     Subject(
         "peers",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from repro.report.training_times import finding, load_trainings, trainings
+from repro.report.training import finding, load_trainings, trainings
 
 
 def entry(work, engine, seed, seconds, outcome):
