@@ -21,6 +21,8 @@ MODELS = {
     "power_fm_warm": "flow matching, then likelihood",
 }
 """Cells on POWER -> what was trained."""
+STARTS_FROM = {"power_fm_warm": "power_fm"}
+"""Cells that go on from another one's weights, whose hours come before theirs."""
 OTHERS = {
     **{name: (name, "FFJORD") for name in SETS if name != "power"},
     "miniboone_partial": ("miniboone_partial", "FFJORD"),
@@ -36,24 +38,29 @@ def draw_power(rows: pd.DataFrame) -> Figure | None:
         return None
     figure, (left, right) = plotting.new_figure(1, 2)
     for index, (cell, table) in enumerate(curves.items()):
-        hours = final_values(rows, TABLE2, cell, "wall_time")[0] / 3600
+        before = _hours(rows, STARTS_FROM[cell]) if cell in STARTS_FROM else 0.0
         share = table.index.to_numpy(float) / float(table.index.max())
         style = {"color": plotting.PALETTE[index % len(plotting.PALETTE)], "label": MODELS[cell], "linewidth": 1.2}
         left.plot(table.index, table, **style)
-        right.plot(share * hours, table, **style)
-    for axis, label in ((left, "updates"), (right, "hours of training, by share of updates")):
+        right.plot(before + share * _hours(rows, cell), table, **style)
+    for axis, label in ((left, "updates"), (right, "hours of training, warm start included")):
         _published_lines(axis)
         axis.set(xlabel=label, ylabel="NLL / nats")
     left.set_xscale("log")
-    plotting.plain_log_ticks(left, "x")
+    plotting.plain_log_ticks(left, "x", roomy_up_to=100.0)
     lowest = min(float(table.min()) for table in curves.values())
     published = [number.value for number in published_nlls("power").values() if number.value is not None]
-    top = max(lowest + 0.2, 1.0)
+    top = max(*(float(table.iloc[-1]) + 0.2 for table in curves.values()), 1.0)  # every curve's end is seen
     for axis in (left, right):
         axis.set_ylim(min([lowest, *published]) - 0.1, top)
     plotting.panel_titles([left, right], ["updates", "time"])
     figure.legend(*left.get_legend_handles_labels(), fontsize=6.5, loc="outside upper center", ncols=3)
     return figure
+
+
+def _hours(rows: pd.DataFrame, cell: str) -> float:
+    """Hours of training of a cell's first seed; 0 where it was not run."""
+    return next(iter(final_values(rows, TABLE2, cell, "wall_time")), 0.0) / 3600
 
 
 def _validations(rows: pd.DataFrame, cell: str) -> pd.Series:
