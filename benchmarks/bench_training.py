@@ -130,7 +130,11 @@ CELLS = [(name, engine, seed) for name, (_, seeds) in WORKS.items() for seed in 
 @pytest.mark.benchmark(group=f"{TURN} updates of a training", timer=CLOCK, disable_gc=False)
 def test_training(name, engine, seed, benchmark):
     """The times of an engine's turns, and what its training ended with."""
-    found = dict(measured(both, name, MINUTES * 60)[engine, seed])
     known = {"training": name, "engine": engine, "gradient": WAYS[engine], "seed": seed, "turn": TURN}
+    outcome = measured(both, name, MINUTES * 60)
+    if "status" in outcome:  # the whole process failed
+        record(benchmark, known | outcome)
+        return
+    found = dict(outcome[engine, seed])
     seconds = found.pop("turns")
     record(benchmark, known | found | {"total_seconds": sum(seconds)}, seconds)

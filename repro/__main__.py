@@ -119,11 +119,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _cells(experiment: Any, options: argparse.Namespace) -> list[tuple[str, int]]:  # noqa: ANN401 (generic)
-    if options.cell is None:
-        smoke = experiment.smoke_cells if options.tier == "smoke" else None
-        chosen = list(smoke or experiment.main_cells or experiment.cells)
-    else:
-        chosen = fnmatch.filter(experiment.cells, options.cell)
+    chosen = experiment.chosen(options.cell, options.tier)
     if not chosen:
         raise Failure(f"no cell {options.cell!r} in {experiment.artefact}; there are: {', '.join(experiment.cells)}")
     return list(itertools.product(chosen, options.seed if options.seeds is None else range(options.seeds)))

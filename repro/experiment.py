@@ -5,6 +5,7 @@ cell down to what a machine can afford; `measure` turns one cell into rows. Noth
 """
 
 import dataclasses
+import fnmatch
 import hashlib
 import json
 import time
@@ -195,6 +196,13 @@ class Experiment(Generic[C]):
             KeyError: for an unknown cell or tier.
         """
         return self.cells[cell] if tier == "paper" else self.tiers[tier](self.cells[cell])
+
+    def chosen(self, pattern: str | None, tier: Tier) -> list[str]:
+        """The cells whose names match a pattern, as the shell's; without one, those that run when none is named."""
+        if pattern is not None:
+            return fnmatch.filter(self.cells, pattern)
+        smoke = self.smoke_cells if tier == "smoke" else None
+        return list(smoke or self.main_cells or self.cells)
 
     def digest(self, config: C) -> str:
         """Eight hex digits of the settings without the seed, and of the experiment's version.

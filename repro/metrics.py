@@ -87,6 +87,10 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+STATM = Path("/proc/self/statm")
+"""Where Linux tells a process's resident set."""
+
+
 class PeakMemory:
     """Peak memory of this process over a baseline that is taken at construction.
 
@@ -121,6 +125,11 @@ class PeakMemory:
             return torch.cuda.memory_allocated(self.device) - self.baseline
         return _resident_bytes() - self.baseline
 
+    @property
+    def knows_now(self) -> bool:
+        """Whether `now` is what there is; systems that only tell peaks, as all but Linux, give the peak so far."""
+        return self.device.type == "cuda" or STATM.exists()
+
     def restart(self) -> bool:
         """Begin the peak anew, over the same baseline; False where the system cannot, as all but Linux."""
         if self.device.type == "cuda":
@@ -144,7 +153,6 @@ def _peak_resident_bytes() -> int:
 
 
 def _resident_bytes() -> int:
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize()
+    if STATM.exists():
+        return int(STATM.read_text().split()[1]) * resource.getpagesize()
     return _peak_resident_bytes()

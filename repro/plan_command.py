@@ -17,11 +17,11 @@ DESCRIPTION = (
     "Without a pattern: every artefact's main cells, one seed, summed. With one: cell by cell. What was run is known "
     "from its record, on this kind of machine where there is one; --measure times the first steps of what was not run "
     "on this kind of machine, each cell in a process of its own, and keeps what it found. First steps may be cheaper "
-    "than later ones, since the field's evaluations grow in training, and they hold no final evaluation."
+    "than later ones, since the field's evaluations grow in training, and they hold no validation and no test."
 )
 SECONDS = 5.0
 """Spent on the steps of each cell, unless another time is asked for."""
-SUMMED = ("experiment", "tier", "cells known", "time", "peak memory")
+SUMMED = ("experiment", "tier", "cells known", "of them elsewhere", "time", "peak memory")
 SINGLE = ("experiment", "cell", "tier", "time", "peak memory", "from")
 
 
@@ -84,7 +84,7 @@ def _estimates(names: Sequence[str], tiers: "Sequence[Tier]", options: argparse.
     for name in names:
         experiment = EXPERIMENTS[name]
         for tier in tiers:
-            for cell in _cells(experiment, options.cell, tier):
+            for cell in experiment.chosen(options.cell, tier):
                 digest = experiment.digest(experiment.config(cell, tier))
                 estimate: Any = recorded(known, name, digest, device)
                 if estimate is None or not estimate.here:
@@ -100,13 +100,6 @@ def _estimates(names: Sequence[str], tiers: "Sequence[Tier]", options: argparse.
                 yield name, cell, tier, estimate
 
 
-def _cells(experiment: Any, pattern: str | None, tier: str) -> list[str]:  # noqa: ANN401 (generic)
-    if pattern is not None:
-        return fnmatch.filter(experiment.cells, pattern)
-    smoke = experiment.smoke_cells if tier == "smoke" else None
-    return list(smoke or experiment.main_cells or experiment.cells)
-
-
 def _cell_line(name: str, cell: str, tier: str, estimate: Any) -> tuple[str, ...]:  # noqa: ANN401 (see `Found`)
     if estimate is None or isinstance(estimate, str):
         return name, cell, tier, "-", "-", estimate or "-"
@@ -120,7 +113,15 @@ def _sums(found: Sequence[Found]) -> Iterator[tuple[str, ...]]:
         known = [estimate for estimate in own if estimate is not None and not isinstance(estimate, str)]
         hours = sum(estimate.hours for estimate in known if math.isfinite(estimate.hours))
         memory = max((estimate.memory for estimate in known if math.isfinite(estimate.memory)), default=math.nan)
-        yield name, tier, f"{len(known)} of {len(own)}", _hours(hours) if known else "-", _bytes(memory)
+        elsewhere = sum(not estimate.here for estimate in known)
+        yield (
+            name,
+            tier,
+            f"{len(known)} of {len(own)}",
+            str(elsewhere or "-"),
+            _hours(hours) if known else "-",
+            _bytes(memory),
+        )
 
 
 def _hours(hours: float) -> str:

@@ -1,11 +1,13 @@
 """What a cell costs before it is run: from the records of runs, or from its first steps on this machine."""
 
 import json
+import math
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +24,7 @@ from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.papers import EXPERIMENTS
 from repro.results import hours_of, machine_slug, read_rows, results_root, run_folders
+from repro.runner import MissingWeights, Request, find_weights
 
 WARM_STEPS = 2
 """First steps that are not timed where there is time for more: they compile and allocate."""
@@ -107,8 +110,13 @@ def recorded(known: Records, name: str, digest: str, device: torch.device) -> Es
     own = [cost for cost in costs if cost[0] == chosen]
     runs = "1 run" if len(own) == 1 else f"{len(own)} runs"
     where = "this kind of machine" if chosen == machine else chosen
-    hours, memory = fmean(cost[1] for cost in own), max(cost[2] for cost in own)
-    return Estimate(hours, memory, f"{runs} on {where}", chosen == machine)
+    hours, memory = _finite(cost[1] for cost in own), _finite(cost[2] for cost in own)
+    mean = fmean(hours) if hours else math.nan
+    return Estimate(mean, max(memory, default=math.nan), f"{runs} on {where}", chosen == machine)
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------
@@ -134,7 +142,7 @@ def probe(name: str, cell: str, tier: Tier, device: str, seconds: float) -> Prob
     theirs.close()
     patience = PATIENCE + SLOW * seconds
     try:
-        answer = ours.recv() if ours.poll(patience) else f"its first 2 steps take over {patience:.0f} s"
+        answer = ours.recv() if ours.poll(patience) else f"no two steps were reported within {patience:.0f} s"
     except EOFError:
         process.join()
         answer = f"its process ended with code {process.exitcode}; out of memory?"
@@ -148,16 +156,18 @@ def probe(name: str, cell: str, tier: Tier, device: str, seconds: float) -> Prob
 
 def _child(pipe: Connection, name: str, cell: str, tier: Tier, device: str, seconds: float) -> None:
     try:
-        pipe.send(first_steps(EXPERIMENTS[name], cell, tier, torch.device(device), seconds))
-    except (ProbeFailed, SolveError, DataError, OSError) as error:
+        pipe.send(first_steps(name, EXPERIMENTS[name], cell, tier, torch.device(device), seconds))
+    except (MissingWeights, SolveError, DataError, OSError) as error:
         pipe.send(str(error))
 
 
-def first_steps(experiment: Experiment[Any], cell: str, tier: Tier, device: torch.device, seconds: float) -> Probe:
-    """Time the first steps of a cell in this process.
+def first_steps(
+    name: str, experiment: Experiment[Any], cell: str, tier: Tier, device: torch.device, seconds: float
+) -> Probe:
+    """Time the first steps of a cell in this process; a cell that reports none is run to its end.
 
     Raises:
-        ProbeFailed: if the cell needs another one's weights.
+        MissingWeights: if the cell needs those of another one that was not run.
         SolveError: if it diverges at once.
     """
     if tier == "smoke":  # as `run` has it
@@ -173,19 +183,17 @@ def first_steps(experiment: Experiment[Any], cell: str, tier: Tier, device: torc
 
     with tempfile.TemporaryDirectory() as folder:
         context = Context(device, Path(folder), None, watch, checkpoint_seconds=float("inf"))
-        context.find_weights = _none
+        config = experiment.config(cell, tier)
+        request = Request(name=name, experiment=experiment, cell=cell, tier=tier, config=config, device=device)
+        context.find_weights = partial(find_weights, context, request)
         memory, start = PeakMemory(device), time.perf_counter()
         try:
-            for _ in experiment.measure(experiment.config(cell, tier), context):
+            for _ in experiment.measure(config, context):
                 pass
         except (Interrupted, BudgetReached):
             steps = [b - a for a, b in pairwise(times[WARM_STEPS - 1 :] if len(times) > WARM_STEPS else times)]
             return Probe(len(steps), totals[-1], median(steps), memory.read())
         return Probe(len(times), 0, time.perf_counter() - start, memory.read())
-
-
-def _none(experiment: Experiment[Any], name: str, cell: str, seed: int) -> Mapping[str, torch.Tensor]:
-    raise ProbeFailed(f"needs the weights of {name} {cell}; run that first")
 
 
 # --- what probes found is kept ---------------------------------------------------------------------------------------

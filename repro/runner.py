@@ -129,7 +129,7 @@ def _skip(request: Request) -> Outcome:
 def _context(request: Request, progress: Callable[..., None]) -> Context:
     deadline = None if request.max_minutes is None else time.monotonic() + 60 * request.max_minutes
     context = Context(request.device, request.work, deadline, progress, request.checkpoint_seconds)
-    context.find_weights = partial(_find_weights, context, request)
+    context.find_weights = partial(find_weights, context, request)
     return context
 
 
@@ -245,7 +245,7 @@ def _replace_folder(staging: Path, destination: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _find_weights(
+def find_weights(
     context: Context, request: Request, experiment: Experiment[Any], name: str, cell: str, seed: int
 ) -> dict[str, Tensor]:
     """The weights of a finished run of a cell as it is in the request's tier.

@@ -158,17 +158,21 @@ def _run(folder: Path) -> Iterator[str]:
     info = json.loads((folder / "run.json").read_text())
     rows = read_rows(folder / "rows.csv")
     yield f"{info['experiment']} {info['cell']}, seed {info['seed']}, tier {info['tier']}: {info['status']}\n"
-    commit = f"{str(info['commit'])[:SHORT]}{' with changes' if info['dirty'] else ''}" if info["commit"] else ""
-    known = (
-        ("why it ended", info["stop_reason"]),
-        ("begun, ended", f"{info['start']}, {info['end']}"),
-        ("sittings", 1 + len(info["resumed"])),
-        ("machine", f"{info['gpu'] or info['cpu']}, {info['threads']} threads, load {info['load_average']}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in info["versions"].items())),
-        ("commit", commit),
-        ("command", info["command"]),
+    commit = (
+        f"{str(info['commit'])[:SHORT]}{' with changes' if info.get('dirty') else ''}" if info.get("commit") else ""
     )
-    yield "\n".join(f"{name:<13} {value}" for name, value in known)
+    machine = f"{info.get('gpu') or info.get('cpu') or info['machine']}, {info['threads']} threads"
+    load = f", load {info['load_average']}" if "load_average" in info else ""  # early records lack some of these
+    known = (
+        ("why it ended", info.get("stop_reason")),
+        ("begun, ended", ", ".join(filter(None, (info.get("start"), info.get("end"))))),
+        ("sittings", 1 + len(info.get("resumed", []))),
+        ("machine", f"{machine}{load}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items())),
+        ("commit", commit),
+        ("command", info.get("command")),
+    )
+    yield "\n".join(f"{name:<13} {value}" for name, value in known if value)
     yield ""
     yield _table(list(_flat(info["config"])), ("setting", "value"))
     yield ""

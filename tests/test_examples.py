@@ -68,7 +68,7 @@ def copy(tmp_path_factory):
 def python(house, *words, **environment):
     known = os.environ | {"PYTHONPATH": str(house), "OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
-        [sys.executable, *words], check=False, cwd=house, env=known, capture_output=True, text=True, timeout=280
+        [sys.executable, *words], check=False, cwd=house, env=known, capture_output=True, text=True, timeout=900
     )
 
 

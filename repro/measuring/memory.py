@@ -29,11 +29,11 @@ def peak(make: Callable[[], Step], device: torch.device) -> Result:
     keeps of freed memory does not, as far as it can be told to let go.
 
     Returns:
-        peak_bytes; meter, that it was read from; seconds of the step; status. By the same meter and over the same
-        baseline held_bytes, what there is between the forward and the backward pass; left_bytes, what there is after
-        the step, its gradients; and, where a peak can be begun anew, forward_peak_bytes and backward_peak_bytes, of
-        which peak_bytes is the larger. On a GPU also reserved_bytes: the most that torch took from the device, the
-        baseline included.
+        peak_bytes; meter, that it was read from; seconds of the step; status. Where the system tells it, by the same
+        meter and over the same baseline, held_bytes, what there is between the forward and the backward pass;
+        left_bytes, what there is after the step, its gradients; and, where a peak can be begun anew,
+        forward_peak_bytes and backward_peak_bytes, of which peak_bytes is the larger. On a GPU also reserved_bytes:
+        the most that torch took from the device, the baseline included.
     """
     try:
         _return_at_once()
@@ -59,7 +59,8 @@ def _by_phase(step: Step, memory: PeakMemory) -> dict[str, Any]:
     reserved = {name: max(value, reserved[name]) for name, value in _reserved(memory.device).items()}
     _let_go()
     peaks = {"forward_peak_bytes": forward, "backward_peak_bytes": backward} if apart else {}
-    phases = {**peaks, "held_bytes": held, "left_bytes": memory.now(), **reserved}
+    between = {"held_bytes": held, "left_bytes": memory.now()} if memory.knows_now else {}
+    phases = {**peaks, **between, **reserved}
     return {"peak_bytes": max(forward, backward), **phases, "meter": _meter(memory, apart=apart), "seconds": seconds}
 
 

@@ -16,8 +16,7 @@ from repro.report import ledger, pages
 from repro.report.benchmarks import Measured
 from repro.report.comparison import comparison, one_tier
 from repro.report.differences import changed
-from repro.report.reproduction import as_markdown, reproduction
-from repro.report.site import Material, site
+from repro.report.site import Material, as_markdown, reproduction, site
 from repro.report.subjects import Subject, judged, measured
 from repro.results import load
 
@@ -173,7 +172,6 @@ def _files(
 
 def _report(target: Path, material: Material) -> Iterator[tuple[Path, bytes]]:
     """The pages that people look at, in the folder report/ beside tables/ and figures/, and their summary beside it."""
-    account = reproduction(material.root, material.rows, material.published, material.comparison, material.claims)
-    yield target / "reproduction.md", as_markdown(account, pages.NOTE).encode()
+    yield target / "reproduction.md", as_markdown(reproduction(material), pages.NOTE).encode()
     for name, content in site(material):
         yield target / "report" / name, content

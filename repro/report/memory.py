@@ -143,11 +143,11 @@ def finding(cells: pd.DataFrame) -> str:
     cells = first_machine(cells)
     parts = []
     for workload in dict.fromkeys(cells.loc[cells["axis"] == "solver steps", "workload"]):
-        slopes = {way: _slope(cells, workload, way) for way in ("backprop", "adjoint")}
-        if None not in slopes.values():
+        steep, flat = (_slope(cells, workload, way) for way in ("backprop", "adjoint"))
+        if steep is not None and flat is not None:
             parts.append(
-                f"a solver step adds {slopes['backprop']:.3g} MiB to the peak of {workload} by backprop and "
-                f"{round(slopes['adjoint'], 2) + 0.0:.2g} MiB by the adjoint"  # + 0.0: no minus before a zero
+                f"a solver step adds {steep:.3g} MiB to the peak of {workload} by backprop and "
+                f"{round(flat, 2) + 0.0:.2g} MiB by the adjoint"  # + 0.0: no minus before a zero
             )
     if (width := crossover(cells)) is not None:
         parts.append(

@@ -62,6 +62,11 @@ HARD = (
     ),
 )
 
+COMPUTE = (
+    "Published runs were mostly made on one core each, several side by side, so that their hours are more than an idle "
+    "machine would take. Benchmarks, and trials that were not published, are not counted."
+)
+
 AUTHORS = (
     "We did not write to the authors. Every question that we would have asked is a line in the table of deviations."
 )

@@ -17,14 +17,14 @@ def load_trainings(folder: Path) -> pd.DataFrame:
     """Read results/benchmarks/: a line for each training.
 
     Columns: machine, training, engine, gradient, seed, updates, total_seconds, outcome with outcome_error and unit,
-    nfe_forward, nfe_backward (means over updates).
+    nfe_forward, nfe_backward (means over updates). A training that failed is left out.
     """
-    return pd.DataFrame(
-        [
-            {"machine": machine, **{key: benchmark["extra_info"][key] for key in KNOWN}}
-            for machine, benchmark in entries(folder, "training")
-        ]
-    )
+    found = [
+        {"machine": machine, **{key: benchmark["extra_info"][key] for key in KNOWN}}
+        for machine, benchmark in entries(folder, "training")
+        if benchmark["extra_info"].get("status", "ok") == "ok"
+    ]
+    return pd.DataFrame(found, columns=pd.Index(("machine", *KNOWN)))
 
 
 def trainings(lines: pd.DataFrame) -> pd.DataFrame:

@@ -50,11 +50,19 @@ def test_patches_are_windows_with_noise_of_one_grey_level_centred_and_one_pixel_
 
 
 def test_every_photograph_and_every_place_is_drawn():
-    photographs = [np.full((9, 10), level, np.uint8) for level in (0, 100, 200)]
-    photographs[0][:, :] = np.arange(10)
-    drawn = bsds_patches.patches(photographs[:1], 2_000, np.random.default_rng(1)) * 256
-    assert abs(np.diff(drawn[:, :8].mean(0)) - 1).max() < 0.1
-    assert len(bsds_patches.patches(photographs, 30, np.random.default_rng(2))) == 30
+    """Each photograph is a ramp of its own slope with a bright spot: a patch tells which one it is and whence."""
+    slopes, (height, width) = (1, 3, 5), (12, 17)
+    photographs = []
+    for slope in slopes:
+        photograph = np.add.outer(slope * np.arange(height), np.zeros(width)).astype(np.uint8)
+        photograph[0, 0] = 255
+        photographs.append(photograph)
+    drawn = bsds_patches.patches(photographs, 6_000, np.random.default_rng(1)) * 256
+    whole = np.concatenate([drawn, -drawn.sum(1, keepdims=True)], 1).reshape(-1, 8, 8)
+    found = np.rint(whole[:, 2:, 2:].mean(2) @ (np.arange(6) - 2.5) / 17.5).astype(int)
+    assert [np.mean(found == slope) for slope in slopes] == pytest.approx([1 / 3] * 3, abs=0.03)
+    spotted = whole[:, 0, 0] - whole[:, 0, 1] > 100
+    assert np.mean(spotted) == pytest.approx(1 / ((height - 7) * (width - 7)), rel=0.35)
 
 
 def test_no_photograph_is_in_two_parts_and_the_draw_is_the_same_each_time(folder, monkeypatch):

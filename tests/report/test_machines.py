@@ -155,7 +155,11 @@ def test_a_machine_without_a_picture_leaves_the_name_to_the_next():
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
 def test_every_subject_bears_a_copied_machine(subject, tmp_path):
     """The published machine twice: the same sentence and verdict as alone, said of both."""
-    (published,) = [folder for folder in (RESULTS / "benchmarks").iterdir() if folder.is_dir()][:1]
+    folders = sorted(folder for folder in (RESULTS / "benchmarks").iterdir() if folder.is_dir())
+    alone = subject.load(RESULTS / "benchmarks")
+    published = next((folder for folder in folders if folder.name in machines(alone)), None)
+    if published is None:
+        pytest.skip("nothing of it is published")
     for machine in ("first", "second"):
         shutil.copytree(published, tmp_path / machine)
     found = subject.load(tmp_path)

@@ -7,7 +7,8 @@ import pytest
 
 from repro.papers import EXPERIMENTS
 from repro.published import Published
-from repro.report.reproduction import VERDICTS, as_markdown, reproduction
+from repro.report.site import Material, as_markdown, reproduction
+from repro.report.site.reproduction import VERDICTS
 from repro.results import Row, load, write_rows
 
 TABLE1, FIG2 = "neural_ode/table1_mnist", "ffjord/fig2_toy2d"
@@ -60,9 +61,14 @@ def root(tmp_path):
     return tmp_path / "runs"
 
 
+def material(root, numbers, comparison, claims, tiers=("small", "paper")):
+    rows = load(root)
+    return Material(root, "..", "", root, rows, numbers, comparison, rows, claims, {}, [], [], tiers)
+
+
 @pytest.fixture
 def parts(root):
-    return {part.heading: part for part in reproduction(root, load(root), NUMBERS, COMPARISON, CLAIMS)}
+    return {part.heading: part for part in reproduction(material(root, NUMBERS, COMPARISON, CLAIMS))}
 
 
 def test_each_claim_stands_once_below_its_verdict(parts):
@@ -73,7 +79,9 @@ def test_each_claim_stands_once_below_its_verdict(parts):
 
 
 def test_numbers_are_counted_without_those_that_are_only_cited(parts):
-    assert "2 printed numbers of the papers' own methods, 1 of them with a verdict" in parts["Scope"].paragraphs[0]
+    said = parts["Scope"].paragraphs[1]
+    assert "own methods 2 numbers are printed; 1 stand beside" in said
+    assert "1 with a verdict" in said
 
 
 def test_artefacts_have_their_runs_and_budget(parts):
@@ -90,8 +98,7 @@ def test_hours_are_summed_without_what_lay_still_and_failures_are_counted(parts)
     assert lines.loc["Neural ODE, Table 1", "runs"] == "2, 1 failed"
     assert float(lines.loc["Neural ODE, Table 1", "hours"]) == 3
     assert float(lines.loc["FFJORD, Figure 2", "hours"]) == 0.5
-    assert "3.5 hours of runs in all, " in parts["Compute"].paragraphs[0]
-    assert "CPU, 2 cores" in parts["Compute"].paragraphs[0]
+    assert "3.5 hours of runs in all, on: CPU, 2 cores." in parts["Compute"].paragraphs[0]
 
 
 def test_every_part_is_on_the_page_and_nothing_is_a_stray_number(parts):
@@ -105,6 +112,15 @@ def test_every_part_is_on_the_page_and_nothing_is_a_stray_number(parts):
 
 
 def test_without_runs_it_says_so(tmp_path):
-    empty = reproduction(tmp_path, load(tmp_path), [], COMPARISON[:0], CLAIMS[:0])
-    text = as_markdown(empty, "note")
-    assert "No run yet." in text
+    empty = reproduction(material(tmp_path, [], COMPARISON[:0], CLAIMS[:0]))
+    assert "No run yet." in as_markdown(empty, "note")
+
+
+def test_a_users_own_runs_are_said_to_be_theirs_and_nothing_is_said_of_how_ours_were_made(root):
+    own = root.rename(root.with_name("local"))
+    found = {
+        part.heading: part for part in reproduction(material(own, NUMBERS, COMPARISON, CLAIMS, ("smoke", "small")))
+    }
+    assert "from 3 runs of this machine" in found["Scope"].paragraphs[0]
+    assert len(found["Compute"].paragraphs) == 1
+    assert found["Scope"].table.set_index("artefact").loc["Neural ODE, Table 1", "tiers"] == "small"

@@ -37,10 +37,11 @@ def draw_power(rows: pd.DataFrame) -> Figure | None:
     if not curves:
         return None
     figure, (left, right) = plotting.new_figure(1, 2)
-    for index, (cell, table) in enumerate(curves.items()):
+    for cell, table in curves.items():
+        again, colour = divmod(list(MODELS).index(cell), len(plotting.PALETTE))
         before = _hours(rows, STARTS_FROM[cell]) if cell in STARTS_FROM else 0.0
         share = table.index.to_numpy(float) / float(table.index.max())
-        style = {"color": plotting.PALETTE[index % len(plotting.PALETTE)], "label": MODELS[cell], "linewidth": 1.2}
+        style = {"color": plotting.PALETTE[colour], "label": MODELS[cell], "linewidth": 2.2 if again else 1.2}
         left.plot(table.index, table, **style)
         right.plot(before + share * _hours(rows, cell), table, **style)
     for axis, label in ((left, "updates"), (right, "hours of training, warm start included")):

@@ -1,6 +1,7 @@
 """The report that people look at: static pages that open from disk, made from the same material as the tables."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 
 from repro.papers import EXPERIMENTS
@@ -12,9 +13,10 @@ from repro.report.site.material import Material
 from repro.report.site.measurements import subject_page
 from repro.report.site.numbers import numbers_page
 from repro.report.site.reference import reference
+from repro.report.site.reproduction import as_markdown, reproduction
 from repro.report.subjects import SUBJECTS
 
-__all__ = ["Material", "site"]
+__all__ = ["Material", "as_markdown", "reproduction", "site"]
 
 ASSETS = ("style.css", "report.js")
 
@@ -29,6 +31,12 @@ def site(material: Material) -> Iterator[tuple[str, bytes]]:
         yield artefact_page(material, name)
     for subject in SUBJECTS:
         yield subject_page(material, subject)
-    yield from reference()
+    yield from _reference()
     for asset in ASSETS:
         yield asset, (files(__name__) / asset).read_bytes()
+
+
+@cache
+def _reference() -> tuple[tuple[str, bytes], ...]:
+    """A function of the source alone, which does not change while a process lives."""
+    return tuple(reference())

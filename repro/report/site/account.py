@@ -1,8 +1,8 @@
 """The page with the report of the reproduction: the same sections as results/reproduction.md."""
 
-from repro.report.reproduction import Part, reproduction
 from repro.report.site.markup import Markup, markup, page, paragraph, section, tag
 from repro.report.site.material import Material
+from repro.report.site.reproduction import Part, reproduction
 from repro.report.site.tables import frame
 
 FILE = "reproduction.html"
@@ -10,8 +10,7 @@ FILE = "reproduction.html"
 
 def account_page(material: Material) -> bytes:
     """Scope, what held, what did not, what was easy, what was hard, compute."""
-    parts = reproduction(material.root, material.rows, material.published, material.comparison, material.claims)
-    return page(FILE, "Report of the reproduction", *(_part(part) for part in parts))
+    return page(FILE, "Report of the reproduction", *(_part(part) for part in reproduction(material)))
 
 
 def _part(part: Part) -> Markup:

@@ -82,6 +82,11 @@ class Material:
     found: Sequence[tuple[Subject, Measured]]
     tiers: Sequence[str]
 
+    @property
+    def own(self) -> bool:
+        """Whether the runs are a user's own, not the published ones."""
+        return self.root.name == "local"
+
     @cached_property
     def runs(self) -> dict[str, list[Run]]:
         """The valid runs of each experiment, in the order of their folders."""

@@ -38,14 +38,18 @@ def _all_of(package: str, *names: str) -> tuple[str, ...]:
 
 TOPICS = (
     Topic("repro", "repro: load a published model, measure a field of your own", ("repro",)),
-    Topic("ode", "repro.ode: solve and differentiate", ("repro.ode", "repro.types", "repro.ode.kernels")),
+    Topic(
+        "ode",
+        "repro.ode: solve and differentiate",
+        ("repro.ode", "repro.ode.runge_kutta", "repro.types", "repro.ode.kernels"),
+    ),
     Topic("flows", "repro.flows: log-densities", _all_of("repro.flows", "planar", "planar_field")),
     Topic("nets", "repro.nets: fields and networks", _all_of("repro.nets", "fields", "odenet", "couplings")),
     Topic("data", "repro.data: data sets, densities, energies", ("repro.data",)),
     Topic(
         "measuring",
         "repro.measuring: what a step costs",
-        _all_of("repro.measuring", "measure", "step", "meters", "fresh", "fits"),
+        _all_of("repro.measuring", "measure", "step", "meters", "memory", "overhead", "fresh", "fits"),
     ),
     Topic(
         "experiment",

@@ -3,18 +3,15 @@
 Scope, what held, what did not, the numbers, the compute: generated. Method, what was easy and hard: `remarks`.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from repro.papers import EXPERIMENTS, PAPERS
-from repro.published import Published
 from repro.report import remarks
-from repro.results import final_values, hours_of
+from repro.report.site.material import Material, Run, hardware
+from repro.results import hours_of
 
 VERDICTS = {
     "reproduced": "What held",
@@ -42,26 +39,18 @@ class Part:
     table: pd.DataFrame | None = None
 
 
-def reproduction(
-    root: Path, rows: pd.DataFrame, published: Sequence[Published], comparison: pd.DataFrame, claims: pd.DataFrame
-) -> list[Part]:
-    """All sections.
-
-    Args:
-        root: The folder of the runs.
-        rows: Of the valid runs.
-        published: The papers' numbers.
-        comparison: A line for each of them.
-        claims: The ledger.
-    """
-    runs = _runs(root, rows)
+def reproduction(material: Material) -> list[Part]:
+    """All sections."""
+    runs = [run for of_experiment in material.runs.values() for run in of_experiment]
+    seconds = _training_seconds(material.rows)
+    hours = pd.Series([hours_of(run.info, seconds.get(run.folder)) for run in runs], dtype=float)
     return [
-        Part("Scope", _scope(claims, comparison, runs), table=_artefacts(rows, published, comparison)),
+        Part("Scope", _scope(material, len(runs)), table=_artefacts(material)),
         Part("Method", remarks.METHOD),
-        *_claims(claims),
+        *_claims(material.claims),
         Part("What was easy", points=remarks.EASY),
         Part("What was hard", points=remarks.HARD),
-        Part("Compute", _compute(runs), table=_hours(runs)),
+        Part("Compute", _compute(material, runs, hours), table=_hours(runs, hours)),
         Part("Communication with the authors", (remarks.AUTHORS,)),
     ]
 
@@ -84,15 +73,16 @@ def _blocks(parts: Sequence[Part]) -> Iterator[str]:
 # --- scope -----------------------------------------------------------------------------------------------------------
 
 
-def _scope(claims: pd.DataFrame, comparison: pd.DataFrame, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _scope(material: Material, runs: int) -> list[str]:
     titles = " and ".join(f'"{title}"' for title in PAPERS.values())
-    printed = comparison[~comparison["verdict"].str.startswith(("cited", "an order"))]
-    judged = printed["verdict"].isin(JUDGED).sum()
+    claims = material.claims.get("verdict", pd.Series(dtype=str))
+    printed = material.comparison[~material.comparison["verdict"].str.startswith(("cited", "an order"))]
+    beside = (printed["ours"] != "-").sum()
     return [
-        f"{titles}: {len(claims)} claims that can be tested, {_counted(claims['verdict'])}; "
-        f"{len(printed)} printed numbers of the papers' own methods, {judged} of them with a verdict against ours and "
-        f"{(printed['ours'] != '-').sum()} beside a number of ours in whatever tier. All rests on {len(runs)} recorded "
-        "runs and the benchmarks' files.",
+        f"{titles}: {len(claims)} claims that can be tested, {_counted(claims) or 'none judged'}, from {runs} runs"
+        f"{' of this machine' if material.own else ''} and the benchmarks' files.",
+        f"Of the papers' own methods {len(printed)} numbers are printed; {beside} stand beside one of our published "
+        f"runs' in whatever tier, {printed['verdict'].isin(JUDGED).sum()} with a verdict.",
     ]
 
 
@@ -100,29 +90,22 @@ def _counted(verdicts: pd.Series) -> str:
     return ", ".join(f"{(verdicts == verdict).sum()} {verdict}" for verdict in VERDICTS if (verdicts == verdict).any())
 
 
-def _artefacts(rows: pd.DataFrame, published: Sequence[Published], comparison: pd.DataFrame) -> pd.DataFrame:
+def _artefacts(material: Material) -> pd.DataFrame:
     """A line for each artefact: tiers, runs, share of the budget, and how its numbers fared."""
     lines = []
-    names = pd.Series([number.experiment for number in published], dtype=str)
     for name, experiment in EXPERIMENTS.items():
-        own = rows[rows["experiment"] == name]
-        verdicts = comparison.loc[(names == name).to_numpy(), "verdict"].value_counts()
+        tiers = {run.info["tier"] for run in material.runs[name]}
+        verdicts = pd.Series([line["verdict"] for _, line in material.lines(name)], dtype=str).value_counts()
         lines.append(
             {
                 "artefact": experiment.artefact,
-                "tiers": ", ".join(tier for tier in ("small", "paper") if (own["tier"] == tier).any()) or "not run",
-                "runs": str(own["run"].nunique()),
-                "share of the budget": _share(own, name),
+                "tiers": ", ".join(tier for tier in material.tiers if tier in tiers) or "not run",
+                "runs": str(len(material.runs[name])),
+                "share of the budget": material.share(name) or "-",
                 "its printed numbers": ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) or "none",
             }
         )
     return pd.DataFrame(lines)
-
-
-def _share(rows: pd.DataFrame, name: str) -> str:
-    shares = [value for cell in EXPERIMENTS[name].cells for value in final_values(rows, name, cell, "budget_share")]
-    ends = list(dict.fromkeys(f"{100 * value:.3g} %" for value in (min(shares), max(shares)))) if shares else ["-"]
-    return " to ".join(ends)
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
@@ -130,7 +113,7 @@ def _share(rows: pd.DataFrame, name: str) -> str:
 
 def _claims(claims: pd.DataFrame) -> Iterator[Part]:
     for verdict, heading in VERDICTS.items():
-        found = claims[claims["verdict"] == verdict].to_dict("records")
+        found = claims[claims["verdict"] == verdict].to_dict("records") if len(claims) else []
         points = [(line["claim"], f"{line['source']}: {line['evidence']}.") for line in found]
         if points:
             yield Part(heading, points=points)
@@ -139,37 +122,23 @@ def _claims(claims: pd.DataFrame) -> Iterator[Part]:
 # --- compute ---------------------------------------------------------------------------------------------------------
 
 
-def _runs(root: Path, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """What each valid run's record says, with its hours."""
+def _training_seconds(rows: pd.DataFrame) -> dict[str, float]:
     final = rows[rows["step"].isna() & (rows["metric"] == "wall_time")]
-    seconds = dict(zip(final["run"], final["value"], strict=True))
-    runs = []
-    for folder in sorted(set(rows["run"])):
-        info = json.loads((root / folder / "run.json").read_text())
-        runs.append({**info, "hours": hours_of(info, seconds.get(folder))})
-    return runs
+    return dict(zip(final["run"], final["value"], strict=True))
 
 
-def _compute(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    hours = pd.Series([run["hours"] for run in runs], dtype=float)
+def _compute(material: Material, runs: Sequence[Run], hours: pd.Series) -> list[str]:
     if not runs:
         return ["No run yet."]
-    machines = "; ".join(sorted({_hardware(run) for run in runs}))
     unknown = f" ({hours.isna().sum()} resumed runs kept no time)" if hours.isna().any() else ""
-    return [
-        f"{hours.sum():.1f} hours of runs in all{unknown}, mostly on one core each, several side by side, on: "
-        f"{machines}. Failed runs are counted, benchmarks and trials that were not published are not."
-    ]
+    said = f"{hours.sum():.1f} hours of runs in all{unknown}, on: {hardware(runs)}. Failed runs are counted."
+    return [said] if material.own else [said, remarks.COMPUTE]
 
 
-def _hardware(run: Mapping[str, Any]) -> str:
-    cores = f", {run['cpu_count']} cores" if run.get("cpu_count") else ""
-    return str(run.get("gpu") or f"{run.get('cpu') or run['machine']}{cores}")
-
-
-def _hours(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(runs, columns=["experiment", "tier", "machine", "hours", "status"])
-    grouped = table.groupby(["experiment", "tier", "machine"], sort=False)
+def _hours(runs: Sequence[Run], hours: pd.Series) -> pd.DataFrame:
+    """Runs and hours of each artefact, tier and machine."""
+    keys = ("experiment", "tier", "machine", "status")
+    table = pd.DataFrame([{key: run.info[key] for key in keys} for run in runs], columns=list(keys)).assign(hours=hours)
     lines = [
         {
             "artefact": EXPERIMENTS[str(name)].artefact,
@@ -178,6 +147,8 @@ def _hours(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             "runs": f"{len(group)}{f', {failed} failed' if (failed := (group['status'] != 'ok').sum()) else ''}",
             "hours": f"{group['hours'].sum():.2f}",
         }
-        for (name, tier, machine), group in grouped  # pyright: ignore[reportGeneralTypeIssues]
+        for (name, tier, machine), group in table.groupby(  # pyright: ignore[reportGeneralTypeIssues]
+            ["experiment", "tier", "machine"], sort=False
+        )
     ]
     return pd.DataFrame(lines)
