@@ -18,6 +18,10 @@
 #include <memory>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #ifdef __AVX512F__
 constexpr int VECTOR_BYTES = 64, COLUMN_VECTORS = 4;
 #else
@@ -25,6 +29,7 @@ constexpr int VECTOR_BYTES = 32, COLUMN_VECTORS = 2;
 #endif
 #define UNROLL _Pragma("GCC unroll 8")  // else the sums of a tile are kept in memory
 constexpr int TILE_ROWS = 6;
+constexpr int64_t DEPTH = 128;  // of a product's sums; longer ones are summed in parts, for less rounding
 constexpr int MAX_STAGES = 8;
 #ifndef CACHE_BYTES
 constexpr int64_t CACHE_BYTES = 600 << 10;
@@ -72,11 +77,7 @@ static int64_t padded(int64_t n) {
 
 template <class T, int M, int N>
 static void tile(const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t depth, bool add) {
-  Vec<T> sum[M][N];
-  UNROLL
-  for (int i = 0; i < M; ++i)
-    UNROLL
-    for (int j = 0; j < N; ++j) sum[i][j] = add ? *(const Vec<T>*)(c + i * ldc + j * LANES<T>) : Vec<T>{};
+  Vec<T> sum[M][N] = {};
   for (int64_t p = 0; p < depth; ++p) {
     Vec<T> row[N];
     UNROLL
@@ -91,7 +92,10 @@ static void tile(const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb, T*
   UNROLL
   for (int i = 0; i < M; ++i)
     UNROLL
-    for (int j = 0; j < N; ++j) *(Vec<T>*)(c + i * ldc + j * LANES<T>) = sum[i][j];
+    for (int j = 0; j < N; ++j) {
+      Vec<T>& target = *(Vec<T>*)(c + i * ldc + j * LANES<T>);
+      target = add ? target + sum[i][j] : sum[i][j];
+    }
 }
 
 template <class T, int M, int N>
@@ -107,9 +111,10 @@ template <class T, int N>
 static void panel(int64_t vectors, int64_t m, const T* a, int64_t ai, int64_t ap, const T* b, int64_t ldb, T* c,
                   int64_t ldc, int64_t depth, bool add) {
   if (vectors == N) {
-    for (int64_t i = 0; i < m; i += TILE_ROWS)
-      tile_rows<T, TILE_ROWS, N>(std::min<int64_t>(TILE_ROWS, m - i), a + i * ai, ai, ap, b, ldb, c + i * ldc, ldc,
-                                 depth, add);
+    for (int64_t p = 0; p < depth; p += DEPTH)
+      for (int64_t i = 0; i < m; i += TILE_ROWS)
+        tile_rows<T, TILE_ROWS, N>(std::min<int64_t>(TILE_ROWS, m - i), a + i * ai + p * ap, ai, ap, b + p * ldb, ldb,
+                                   c + i * ldc, ldc, std::min(DEPTH, depth - p), add || p > 0);
   } else if constexpr (N > 1) {
     panel<T, N - 1>(vectors, m, a, ai, ap, b, ldb, c, ldc, depth, add);
   }
@@ -656,6 +661,15 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
 }
 
 extern "C" {
+// Have the system give fresh memory in large pages, where it can: it clears small ones one by one at their first use.
+void in_large_pages(void* memory, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t page = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
 #define EXPORT(T, NAME)                                                                                               \
   int64_t kept_##NAME(const Problem<T>* problem) { return problem->rows * product_numbers(*problem); }                \
   void forward_##NAME(const Problem<T>* problem, const Step<T>* step, int64_t begin, int64_t end, const T* y,         \

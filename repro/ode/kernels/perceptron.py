@@ -148,7 +148,9 @@ class PerceptronKernel:
         weights = sum(held[0].numel() for held in self._source.held if held[0] is not None)
         if weights < WORTH_KEEPING:
             return None
-        return Kept(y.new_empty(stages, self._native.kept(self._problem(0, len(y)))), parts)
+        numbers = y.new_empty(stages, self._native.kept(self._problem(0, len(y))))
+        self._native.in_large_pages(numbers.data_ptr(), numbers.nbytes)
+        return Kept(numbers, parts)
 
     def _call(
         self,
@@ -238,6 +240,8 @@ class _Native:
             function.argtypes = [ctypes.POINTER(Problem), ctypes.POINTER(Step), size, size, *arrays]
         self.kept = getattr(built, f"kept_{name}")
         self.kept.restype, self.kept.argtypes = size, [ctypes.POINTER(Problem)]
+        self.in_large_pages = built.in_large_pages
+        self.in_large_pages.restype, self.in_large_pages.argtypes = None, [pointer, size]
 
     def problem(
         self,
