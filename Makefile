@@ -59,7 +59,7 @@ $(VENV)/.peers: $(READY) pyproject.toml
 	$(VENV)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchvision
 	touch $@
 
-bench: $(READY) $(if $(filter peers,$(SUBSET)),$(PEERS)) ## all benchmarks but the peers, into results/benchmarks: three quarters of an hour
+bench: $(READY) $(if $(filter peers,$(SUBSET)),$(PEERS)) ## all benchmarks but the peers, into results/benchmarks: about an hour
 	$(PYTHON) -m benchmarks $(SUBSET) --device $(DEVICE)
 
 bench-quick: $(READY) ## a pass of 3 minutes over memory, NFE, gradients, solvers and traces, into results/local

@@ -63,8 +63,10 @@ HARD = (
 )
 
 COMPUTE = (
-    "Published runs were mostly made on one core each, several side by side, so that their hours are more than an idle "
-    "machine would take. Benchmarks, and trials that were not published, are not counted."
+    "Published runs were mostly made on one core each, several side by side, on a virtual machine whose speed drifts "
+    "with its neighbours: their hours are more than an idle machine would take, and tell two ways to train apart only "
+    "where both were run in turns, as in the benchmark of whole trainings. Benchmarks, and trials that were not "
+    "published, are not counted."
 )
 
 AUTHORS = (

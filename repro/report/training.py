@@ -61,6 +61,18 @@ def _ending(group: pd.DataFrame) -> str:
     return f"{fmean(values):.3f} ± {spread:.2g} {unit}"
 
 
+def _difference(fast: pd.DataFrame, slow: pd.DataFrame) -> str:
+    """Mean over the seeds that both have, with its standard error; of one seed, with that over the test set."""
+    paired = fast.merge(slow, on="seed", suffixes=("_fast", "_slow"))
+    values = (paired["outcome_fast"] - paired["outcome_slow"]).tolist()
+    if len(values) > 1:
+        error = stdev(values) / len(values) ** 0.5
+    else:
+        error = float((paired["outcome_error_fast"] ** 2 + paired["outcome_error_slow"] ** 2).iloc[0] ** 0.5)
+    beyond = "more than" if abs(fmean(values)) > 2 * error else "within"
+    return f"{fmean(values):.2g} ± {error:.2g}, {beyond} twice its standard error"
+
+
 def finding(lines: pd.DataFrame) -> str:
     """Time saved and what was ended with, for each work."""
     own = first_machine(lines)
@@ -72,6 +84,7 @@ def finding(lines: pd.DataFrame) -> str:
         times = [part["total_seconds"].mean() for part in (slow, fast)]
         parts.append(
             f"{name} takes {times[1]:.3g} s by the compiled engine instead of {times[0]:.3g} s "
-            f"({times[0] / times[1]:.1f} times as fast) and ends with {_ending(fast)} instead of {_ending(slow)}"
+            f"({times[0] / times[1]:.1f} times as fast) and ends with {_ending(fast)} instead of {_ending(slow)}, "
+            f"a difference of {_difference(fast, slow)}"
         )
     return sentence(parts)

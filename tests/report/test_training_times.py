@@ -49,5 +49,14 @@ def test_the_finding_says_what_is_saved(folder):
     )
 
 
+def test_the_finding_sets_the_difference_of_the_ends_against_its_error(folder):
+    said = finding(load_trainings(folder))
+    assert "a difference of 0.1 ± 0.18, within twice its standard error" in said  # 0.125 √2
+    lines = load_trainings(folder)
+    lines.loc[lines["engine"] == "compiled", "outcome"] += [0.0, 0.25, 0.5] * 2
+    said = finding(lines)
+    assert "a difference of 0.38 ± 0.12, more than twice its standard error" in said  # 0.375, 0.25 / √2 / √2
+
+
 def test_nothing_measured_is_nothing_said(tmp_path):
     assert len(load_trainings(tmp_path)) == 0

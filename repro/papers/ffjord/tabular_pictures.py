@@ -44,7 +44,7 @@ def draw_power(rows: pd.DataFrame) -> Figure | None:
         style = {"color": plotting.PALETTE[colour], "label": MODELS[cell], "linewidth": 2.2 if again else 1.2}
         left.plot(table.index, table, **style)
         right.plot(before + share * _hours(rows, cell), table, **style)
-    for axis, label in ((left, "updates"), (right, "hours of training, warm start included")):
+    for axis, label in ((left, "updates"), (right, "hours of training as run, warm start included")):
         _published_lines(axis)
         axis.set(xlabel=label, ylabel="NLL / nats")
     left.set_xscale("log")

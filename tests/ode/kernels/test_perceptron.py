@@ -1,5 +1,7 @@
 """The native kernel against the same steps by autograd; its builder under faults."""
 
+import copy
+
 import pytest
 import torch
 
@@ -76,6 +78,18 @@ def test_every_size(shape, batch):
     torch.testing.assert_close(gy, expected[0], rtol=1e-11, atol=1e-11)
     found = kernel.gradients(tuple(field.parameters()))
     torch.testing.assert_close(list(found), list(expected[1:]), rtol=1e-10, atol=1e-10)
+
+
+def test_sums_over_a_wide_layer_round_about_as_torchs():
+    # at tight tolerances float32's rounding is most of a step's error estimate, and sets the number of steps
+    torch.manual_seed(3)
+    field = FIELDS["concatsquash"](43, 860, 2, "softplus")
+    noise, y, t = torch.randn(1, 64, 43), torch.randn(64, 44), torch.tensor(0.1)
+    system = Augmented(field, 43, "hutchinson", (), noise)
+    wide = Augmented(copy.deepcopy(field).double(), 43, "hutchinson", (), noise.double())
+    exact = wide(t.double(), y.double())
+    found = system.step_kernel(y).evaluate(t.item(), y)
+    assert error(found.double(), exact) < 1.5 * error(system(t, y).double(), exact)
 
 
 def test_middle_and_error_are_torchs():
