@@ -79,7 +79,7 @@ WORKS = {
     "ODE-Net on MNIST, one epoch": odenet,
     f"toy CNF on 8gaussians, {TOY_UPDATES} updates": toy,
 }
-"""What is trained, each with as many seeds."""
+"""What is trained, each with `SEEDS` seeds."""
 
 
 def both(name):
