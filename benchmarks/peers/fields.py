@@ -10,18 +10,31 @@ from torch import nn
 from torch.nn import functional as F
 
 from repro.flows.planar_field import PlanarField
-from repro.nets.fields import PerceptronField
+from repro.nets.fields import ConcatSquash, PerceptronField
 from repro.nets.odenet import ConvField, TimeConv2d
 
 ACTIVATIONS = {"tanh": torch.tanh, "softplus": F.softplus}
 
 
+class Gated(nn.Module):
+    """A linear layer whose outputs are gated and shifted by functions of time; its signature can be scripted."""
+
+    def __init__(self, layer: ConcatSquash):
+        super().__init__()
+        self.linear, self.gate, self.shift = map(copy.deepcopy, (layer.linear, layer.gate, layer.shift))
+
+    def forward(self, t, x):
+        """The layer's value."""
+        return self.linear(x) * torch.sigmoid(self.gate(t)) + self.shift(t)
+
+
 class GatedNet(nn.Module):
-    """Linear layers whose outputs are gated and shifted by functions of time, each layer as it stands in FFJORD."""
+    """The layers of FFJORD's public code."""
 
     def __init__(self, field: PerceptronField):
         super().__init__()
-        self.layers, self.activation, self.nfe = copy.deepcopy(field.layers), ACTIVATIONS[field.activation], 0
+        self.layers, self.activation = nn.ModuleList(map(Gated, field.layers)), ACTIVATIONS[field.activation]
+        self.nfe = 0
 
     def forward(self, t, y):
         """dy/dt."""
@@ -29,7 +42,7 @@ class GatedNet(nn.Module):
         time = t.reshape(-1, 1)
         for index, layer in enumerate(self.layers):
             y = y if index == 0 else self.activation(y)
-            y = layer.linear(y) * torch.sigmoid(layer.gate(time)) + layer.shift(time)
+            y = layer(time, y)
         return y
 
 

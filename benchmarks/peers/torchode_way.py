@@ -25,15 +25,15 @@ class FlatFlow(nn.Module):
 
 
 class FlatImage(nn.Module):
-    """A field of images, each flattened from the shape that is set."""
+    """A field of images, each flattened; written so that it can be scripted."""
 
-    def __init__(self, field):
+    def __init__(self, field, shape):
         super().__init__()
-        self.field, self.shape = field, None
+        self.field, self.channels, self.height, self.width = field, *shape
 
     def forward(self, t, state):
         """Derivative of a row."""
-        return self.field(t, state.unflatten(1, self.shape)).flatten(1)
+        return self.field(t, state.view(-1, self.channels, self.height, self.width)).flatten(1)
 
 
 def _integrator(function, times, rtol, atol, mode):
@@ -66,12 +66,13 @@ def _build(workload, rtol, atol, mode):
         return carry
 
     def block(field):
-        function = FlatImage(field)
-        integrate = _integrator(function, (0.0, 1.0), rtol, atol, mode)
+        stem = workload.theirs()[0]
+        with torch.no_grad():
+            shape = stem(workload.images[:1]).shape[1:]
+        integrate = _integrator(FlatImage(field, shape), (0.0, 1.0), rtol, atol, mode)
 
         def carry(y):
-            function.shape = y.shape[1:]
-            return integrate(y.flatten(1)).unflatten(1, y.shape[1:])
+            return integrate(y.flatten(1)).unflatten(1, shape)
 
         return carry
 

@@ -13,7 +13,8 @@ from benchmarks.peers.protocol import Outcome, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
 from benchmarks.peers.torchdiffeq_way import WAYS as TORCHDIFFEQ
 from benchmarks.peers.ways import BASELINE, WAYS
-from benchmarks.peers.workloads import Plan, flow, odenet, twice_the_batch
+from benchmarks.peers.workloads import Plan, _sample, flow, odenet, twice_the_batch
+from repro.data import DATASETS
 from repro.flows.planar_field import PlanarField
 from repro.measuring.fits import cost_at
 from repro.nets.fields import ConcatSquashField
@@ -178,3 +179,11 @@ def test_what_cannot_be_done_is_an_entry_with_its_reason(monkeypatch):
 def test_gradients_are_compared_over_all_parameters():
     exact = Outcome(0.0, (torch.tensor([3.0]), torch.tensor([[4.0]])))
     assert relative_error(Outcome(0.0, (np.array([3.0]), np.array([4.5]))), exact) == pytest.approx(0.1)
+
+
+def test_a_tables_rows_are_drawn_by_seed():
+    table = DATASETS["power"].load().train
+    twice = [_sample("power", 6, 5, seed) for seed in (3, 3, 4)]
+    assert torch.equal(twice[0], twice[1])
+    assert not torch.equal(twice[0], twice[2])
+    assert all((row == table).all(1).any() for row in twice[0])
