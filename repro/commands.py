@@ -164,7 +164,7 @@ def doctor(options: argparse.Namespace) -> int:
     writable = os.access(existing, os.W_OK)
     checks = [
         ("machine", f"{machine_slug(device)} ({platform.system()}, {torch.get_num_threads()} torch threads)", True),
-        ("gpu", facts["gpu"] or "none; everything runs on the CPU", True),
+        ("gpu", f"{facts['gpu']}; {_graphs()}" if facts["gpu"] else "none; everything runs on the CPU", True),
         ("versions", versions, all(facts["versions"].values())),
         ("commit", f"{facts['commit'] or 'not a git checkout'}{' + changes' if facts['dirty'] else ''}", True),
         ("kernels", kernels if built else f"none, steps are eager: {kernels}", True),
@@ -176,3 +176,9 @@ def doctor(options: argparse.Namespace) -> int:
     for name, text, good in checks:
         print(f"{'ok ' if good else 'BAD'} {name:<9} {text}")
     return 0 if all(good for _, _, good in checks) else EXIT_FAILED
+
+
+def _graphs() -> str:
+    from repro.ode.kernels.advances import WANTED, graphs_wanted
+
+    return "compiled steps are CUDA graphs" if graphs_wanted() else f"CUDA graphs are switched off by {WANTED}=0"

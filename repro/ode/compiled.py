@@ -104,13 +104,15 @@ class _Walk:
 
     def adaptive(self, y: State, times: list[float]) -> Iterator[State]:
         """Steps under control of the error; outputs inside a step by its quartic."""
+        if not torch.isfinite(y.detach()).all():
+            raise self._meter.error(NonFiniteState, "the state is not finite")
         sign, start, upcoming = _sign(times), times[0], 1
         first = self._stepper.step(EVALUATION, StageTimes(start, 0.0, start), y, None, None, keep=self._keep)
         self._hold(first)
         f = first.last
         size = self._solver.first_step or self._first_step(start, y, f, sign)
         while upcoming < len(times):
-            at = self._checked(start, size, sign, y)
+            at = self._checked(start, size, sign)
             result = self._stepper.step(self._tableau, at, y, f, self._tolerances, keep=self._keep)
             ratio = self._ratio(result)
             self._note(at, y, result, accepted=ratio <= 1)
@@ -121,19 +123,19 @@ class _Walk:
                 start, y, f = at.end, result.end, result.last
             size *= _factor(ratio, ORDERS[self._solver.method] or 1)
 
-    def _checked(self, start: float, size: float, sign: float, y: State) -> StageTimes:
+    def _checked(self, start: float, size: float, sign: float) -> StageTimes:
         end = start + sign * size
         if not sign * end > sign * start:
             raise self._meter.error(StepSizeUnderflow, "the step size underflowed")
-        if not torch.isfinite(y).all():
-            raise self._meter.error(NonFiniteState, "the state is not finite")
         return StageTimes(start, sign * size, end)
 
     def _ratio(self, result: StepResult) -> float:
+        """Size of the step's error; the one number that is read per step, so it tells of the state's end too."""
         assert result.error is not None
-        ratio = float(self._norm(result.error.detach()))
+        largest = torch.linalg.vector_norm(result.end.detach(), math.inf)
+        ratio = float(self._norm(result.error.detach()) + 0 * largest)
         if math.isnan(ratio):
-            raise self._meter.error(NonFiniteState, "the field's value is not finite")
+            raise self._meter.error(NonFiniteState, "the state or the field's value is not finite")
         return ratio
 
     def _hold(self, result: StepResult) -> None:

@@ -34,7 +34,7 @@ class NativeSweep:
         kept: Sequence[Kept] = (),
     ) -> None:
         self._kernel, self._tableau, self._meter = kernel, runge_kutta_tableau(method), meter
-        self._t, self._parameters = t.detach(), tuple(parameters)
+        self._t, self._parameters = t.detach().cpu(), tuple(parameters)  # read at every step
         self._kept = kept
         self.grad_t = None
         self.grad_parameters: Sequence[Tensor | None] = [None] * len(self._parameters)

@@ -1,10 +1,11 @@
 """Single Runge-Kutta steps in native or compiled code, behind one protocol."""
 
+from repro.ode.kernels.advances import compile_seconds
 from repro.ode.kernels.build import library, used
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
 from repro.ode.kernels.perceptron import PerceptronKernel
 from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepKernel, StepResult
-from repro.ode.kernels.traced import TracedKernel, compile_seconds
+from repro.ode.kernels.traced import TracedKernel
 
 __all__ = [
     "AffineLayer",

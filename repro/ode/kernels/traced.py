@@ -1,19 +1,15 @@
 """Runge-Kutta steps of any module's field, each traced and fused by torch.compile into one call."""
 
-import logging
 import os
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from repro.ode.kernels.advances import Advance, Results, advance
 from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
 from repro.ode.stages import combined, slope, stages
 from repro.ode.tableau import EVALUATION, Tableau
 from repro.types import VectorField
-
-_log = logging.getLogger(__name__)
 
 
 class TracedKernel:
@@ -21,7 +17,8 @@ class TracedKernel:
 
     A graph belongs to a type of field, a tableau and what of a step is asked for; torch.compile makes another for a new
     structure or dtype, one with free sizes at the second shape, and none beyond its limit of recompilations. Graphs are
-    cached on disk by torch, so that another process traces anew but does not build.
+    cached on disk by torch, so that another process traces anew but does not build. On CUDA a step that nothing goes
+    back through later is replayed by one launch, see `Recorded`.
 
     Args:
         field: Right-hand side; deterministic, with its parameters registered.
@@ -56,8 +53,8 @@ class TracedKernel:
         """Take a step from y; autograd keeps what it needs, so there is nothing to `keep`; see `StepKernel`."""
         if tableau == EVALUATION:
             return StepResult(y, self.evaluate(at.start, y), None, None)  # not worth a graph
-        given = (self._field, y, f, _numbers(at, y), None if tolerances is None else y.new_tensor(tolerances))
-        end, last, mid, error = _run(_forward_of, (tableau, len(tableau.alpha), tolerances is not None), given)
+        given = (self._field, y, f, _numbers((*at, *(tolerances or ())), y))
+        end, last, mid, error = advance(_forward_of, (tableau, len(tableau.alpha), tolerances is not None), given)
         assert end is not None
         assert last is not None
         return StepResult(end, last, mid, error)
@@ -78,12 +75,15 @@ class TracedKernel:
         """Replay the step's first stages and pull cotangents back through one compiled graph; see `StepKernel`."""
         y = y.detach().requires_grad_()
         key = (tableau, n_stages, cotangents.mid is not None)
+
+        def pulled(results: Results) -> Results:
+            pairs = zip(results, cotangents, strict=True)
+            used = [(x, v) for x, v in pairs if x is not None and v is not None and x.requires_grad]
+            outputs, vectors = zip(*used, strict=True)
+            return torch.autograd.grad(outputs, (y, *self._parameters), vectors, allow_unused=True)
+
         with torch.enable_grad():
-            results = _run(_replay_of, key, (self._field, y, _numbers(at, y)))
-        pairs = zip(results, cotangents, strict=True)
-        used = [(x, v) for x, v in pairs if x is not None and v is not None and x.requires_grad]
-        outputs, vectors = zip(*used, strict=True)
-        by_y, *grads = torch.autograd.grad(outputs, (y, *self._parameters), vectors, allow_unused=True)
+            by_y, *grads = advance(_replay_of, key, (self._field, y, _numbers(at, y)), pulled)
         self._grads = [_sum(total, grad) for total, grad in zip(self._grads, grads, strict=True)]
         return torch.zeros_like(y) if by_y is None else by_y
 
@@ -94,75 +94,32 @@ class TracedKernel:
         return grads
 
 
-def compile_seconds() -> float:
-    """Time that this process has spent in torch.compile."""
-    if not _ADVANCES:
-        return 0.0
-    from torch._dynamo.utils import calculate_time_spent
-
-    return float(calculate_time_spent().get("total_wall_time", 0.0))
-
-
-def _numbers(at: StageTimes, like: Tensor) -> Tensor:
-    """A step's times as a tensor: as numbers they would be constants of a graph."""
-    return torch.tensor(at, dtype=like.dtype, device=like.device)
+def _numbers(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    """A step's times and tolerances in one tensor, one copy to the device: as numbers they would be constants."""
+    return torch.tensor(numbers, dtype=like.dtype, device=like.device)
 
 
 def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
     return more if total is None else total if more is None else total + more
 
 
-Advance = Callable[..., tuple[Tensor | None, ...]]
-
-
 def _forward_of(tableau: Tableau, n_stages: int, adaptive: bool) -> Advance:
-    def forward(
-        field: VectorField, y: Tensor, f: Tensor | None, at: Tensor, tolerances: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def forward(field: VectorField, y: Tensor, f: Tensor | None, numbers: Tensor) -> Results:
+        at = numbers[:3]
         k = stages(field, tableau, n_stages, y, f, *at)
         end = combined(y, at[1], tableau.weights, k)
-        if not adaptive or tableau.mid is None or tableau.error is None or tolerances is None:
+        if not adaptive or tableau.mid is None or tableau.error is None:
             return end, k[-1], None, None
-        scale = torch.maximum(y.abs(), end.abs()) * tolerances[0] + tolerances[1]
+        scale = torch.maximum(y.abs(), end.abs()) * numbers[3] + numbers[4]
         return end, k[-1], combined(y, at[1], tableau.mid, k), at[1] * slope(tableau.error, k) / scale
 
     return forward
 
 
 def _replay_of(tableau: Tableau, n_stages: int, with_mid: bool) -> Advance:
-    def replay(field: VectorField, y: Tensor, at: Tensor) -> tuple[Tensor | None, ...]:
+    def replay(field: VectorField, y: Tensor, at: Tensor) -> Results:
         k = stages(field, tableau, n_stages, y, None, *at)
         mid = combined(y, at[1], tableau.mid, k) if with_mid and tableau.mid is not None else None
         return combined(y, at[1], tableau.weights, k), mid, k[0], k[-1]
 
     return replay
-
-
-_ADVANCES: dict[Any, Advance] = {}
-"""What steps by a key: compiled, or as it is where the compiler gave up."""
-
-
-def _run(make: Callable[..., Advance], key: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
-    """Call the compiled function of this key, or the same function as it is where compiling fails."""
-    key = (make, type(given[0]), *key)
-    if key not in _ADVANCES:
-        _ADVANCES[key] = _compiled(make(*key[2:]))
-    from torch._dynamo.exc import TorchDynamoException  # slow to import, and few solves come here
-
-    try:
-        return _ADVANCES[key](*given)
-    except TorchDynamoException as error:
-        _log.info("the compiled engine steps eagerly: %s could not be traced: %s", key[1].__name__, _first(error))
-        _ADVANCES[key] = make(*key[2:])
-        return _ADVANCES[key](*given)
-
-
-def _compiled(plain: Advance) -> Advance:
-    # a code object of its own: torch counts recompilations by code object, and all of a maker's share theirs
-    code = plain.__code__  # pyright: ignore[reportFunctionMemberAccess]
-    plain.__code__ = code.replace(co_name=f"{code.co_name}_{len(_ADVANCES)}")  # pyright: ignore[reportFunctionMemberAccess]
-    return torch.compile(plain, fullgraph=True)
-
-
-def _first(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
