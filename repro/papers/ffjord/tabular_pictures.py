@@ -19,9 +19,11 @@ MODELS = {
     "power_steer": "FFJORD, STEER's end times",
     "power_fm": "one CNF, flow matching",
     "power_fm_warm": "flow matching, then likelihood",
+    "power_fm_long": "one CNF, flow matching, more updates",
+    "power_fm_long_warm": "flow matching, then likelihood, more updates",
 }
 """Cells on POWER -> what was trained."""
-STARTS_FROM = {"power_fm_warm": "power_fm"}
+STARTS_FROM = {"power_fm_warm": "power_fm", "power_fm_long_warm": "power_fm_long"}
 """Cells that go on from another one's weights, whose hours come before theirs."""
 OTHERS = {
     **{name: (name, "FFJORD") for name in SETS if name != "power"},
