@@ -7,10 +7,11 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +33,18 @@ def error_percent(errors: int, total: int) -> float:
     if total < 1:
         raise ValueError(f"total must be at least 1, got {total}")
     return 100.0 * errors / total
+
+
+def standard_error(values: Sequence[float] | Float[Tensor, " n"]) -> float:
+    """Standard error of the mean of independent values, in their unit.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
+    if len(values) < 2:
+        raise ValueError(f"values must be at least 2, for a deviation; got {len(values)}")
+    spread = float(values.std()) if isinstance(values, Tensor) else stdev(values)
+    return spread / len(values) ** 0.5
 
 
 def nll_nats(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:

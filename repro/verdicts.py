@@ -11,6 +11,7 @@ from typing import Literal
 
 from scipy.special import ndtri, stdtrit
 
+from repro.metrics import standard_error
 from repro.published import Published, PublishedError, load_published
 
 __all__ = [
@@ -109,7 +110,7 @@ def _judge_noisy(
     """Apply the rule's points 5 and 6."""
     if len(ours) == 1:
         return _judge_one(published, difference, published.spread if our_sd is None else our_sd)
-    our_error = (stdev(ours) if our_sd is None else our_sd) / math.sqrt(len(ours))
+    our_error = standard_error(ours) if our_sd is None else our_sd / math.sqrt(len(ours))
     half_width = _welch_half_width(our_error, float(len(ours) - 1), *_published_error(published, n_published))
     return _judge(published, difference, max(published.printed_half_unit, half_width), f"{len(ours)} runs of ours")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from repro.metrics import count_errors, error_percent, nll_nats, saved_bytes
+from repro.metrics import count_errors, error_percent, nll_nats, saved_bytes, standard_error
 
 
 def test_saved_bytes_of_known_operations():
@@ -92,6 +92,13 @@ def test_errors_by_hand():
     assert error_percent(42, 10_000) == pytest.approx(0.42)
     with pytest.raises(ValueError, match="total must be at least 1, got 0"):
         error_percent(0, 0)
+
+
+def test_a_means_standard_error_by_hand():
+    assert standard_error([1.0, 2.0, 4.0]) == pytest.approx((7 / 3) ** 0.5 / 3**0.5)
+    assert standard_error(torch.tensor([1.0, 2.0, 4.0])) == pytest.approx(standard_error([1.0, 2.0, 4.0]))
+    with pytest.raises(ValueError, match="values must be at least 2"):
+        standard_error([1.0])
 
 
 def test_nll_is_in_nats_and_a_mean():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from repro.metrics import standard_error
 from repro.report.benchmarks import entries, first_machine, sentence
 
 REFERENCE, FAST = "torchdiffeq", "compiled"
@@ -66,7 +67,7 @@ def _difference(fast: pd.DataFrame, slow: pd.DataFrame) -> str:
     paired = fast.merge(slow, on="seed", suffixes=("_fast", "_slow"))
     values = (paired["outcome_fast"] - paired["outcome_slow"]).tolist()
     if len(values) > 1:
-        error = stdev(values) / len(values) ** 0.5
+        error = standard_error(values)
     else:
         error = float((paired["outcome_error_fast"] ** 2 + paired["outcome_error_slow"] ** 2).iloc[0] ** 0.5)
     beyond = "more than" if abs(fmean(values)) > 2 * error else "within"

@@ -20,6 +20,7 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #ifdef __AVX512F__
@@ -664,7 +665,7 @@ extern "C" {
 // Have the system give fresh memory in large pages, where it can: it clears small ones one by one at their first use.
 void in_large_pages(void* memory, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
-  constexpr uintptr_t page = 4096;
+  const uintptr_t page = sysconf(_SC_PAGESIZE);
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
   const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);

@@ -93,13 +93,14 @@ class PerceptronKernel:
         if tolerances is not None:
             step.rtol, step.atol = tolerances
         f = None if f is None else f.contiguous()
-        out = y.new_empty(4 if adaptive else 2, *y.shape)
-        mid, error = (out[2], out[3]) if adaptive else (None, None)
+        # the end is kept as the next step's start, so it must not hold the others' memory
+        end, (last, *others) = torch.empty_like(y), y.new_empty(3 if adaptive else 1, *y.shape)
+        mid, error = others if adaptive else (None, None)
         parts = self._parts(len(y))
         kept = self._room(len(tableau.alpha) - given, y, parts) if keep else None
         rows = [None] * given + list(kept.numbers) if kept else None
-        self._call(self._native.forward, step, len(y), parts, [y, f, out[0], out[1], mid, error], rows)
-        return StepResult(out[0], out[1], mid, error, kept)
+        self._call(self._native.forward, step, len(y), parts, [y, f, end, last, mid, error], rows)
+        return StepResult(end, last, mid, error, kept)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
         """The field at one time, as the only stage of a step."""

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from repro.data import Table
 from repro.flows import Stack
 from repro.likelihood import judged
+from repro.metrics import standard_error
 from repro.results import Row
 from repro.training import seeded_streams
 
@@ -59,7 +60,7 @@ def test_rows(flow: Stack, x: Table, between: Callable[[], None]) -> Iterator[Ro
     found, spent = log_probs(flow, x, between=between)
     yield Row("test_rows", len(x), "rows")
     yield Row("test_nll", -float(found.mean()), "nats")
-    yield Row("test_nll_error", float(found.std()) / len(x) ** 0.5, "nats")
+    yield Row("test_nll_error", standard_error(found), "nats")
     yield Row("nfe_test", fmean(spent), "evaluations")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from repro.experiment import NOT_ATTEMPTED, Claim, Judgement, graded
+from repro.metrics import standard_error
 from repro.results import curve, final_values
 
 TABLE1, COST, FIG3 = "neural_ode/table1_mnist", "neural_ode/table1_cost", "neural_ode/fig3_solver_stats"
@@ -37,7 +38,7 @@ def error_rate(rows: pd.DataFrame, cell: str) -> ErrorRate | None:
     if not percent:
         return None
     rate, n = float(np.mean(percent)) / 100, round(images[0])
-    over_seeds = float(np.std(percent, ddof=1)) / np.sqrt(len(percent)) if len(percent) > 1 else 0.0
+    over_seeds = standard_error(percent) if len(percent) > 1 else 0.0
     return ErrorRate(100 * rate, float(np.hypot(100 * np.sqrt(rate * (1 - rate) / n), over_seeds)), len(percent), n)
 
 

@@ -30,6 +30,7 @@ from repro.flows import CNF
 from repro.flows.planar import PlanarFlow
 from repro.flows.planar_field import PlanarField
 from repro.likelihood import costs, density_image, grid, judged, natively
+from repro.metrics import standard_error
 from repro.ode import Solver, supported
 from repro.papers.neural_ode.density_claims import ENERGIES as NAMES
 from repro.papers.neural_ode.density_claims import FIG4_CLAIMS, SIZES
@@ -149,7 +150,7 @@ def final_rows(config: Config, flow: CNF | PlanarFlow) -> Iterator[Row]:
     with torch.no_grad():
         values = torch.cat([divergence_from(ENERGIES[config.energy], flow, n, stream).double() for n in chunks])
     yield Row("kl", float(values.mean()), "nats")
-    yield Row("kl_error", float(values.std()) / len(values) ** 0.5, "nats")
+    yield Row("kl_error", standard_error(values), "nats")
     yield Row("log_normaliser", ENERGIES[config.energy].log_normaliser(), "nats")
     if isinstance(flow, CNF):
         yield Row("nfe_test", flow.stats.nfe_forward, "evaluations")

@@ -1,12 +1,12 @@
 """Published numbers beside ours, with 95 % intervals."""
 
-import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
+from repro.metrics import standard_error
 from repro.papers import EXPERIMENTS
 from repro.published import Published
 from repro.report.comparison import DETERMINISTIC
@@ -63,7 +63,7 @@ def interval(number: Published, rows: pd.DataFrame) -> str:
 
 
 def _over_seeds(values: Sequence[float]) -> tuple[float, float]:
-    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * standard_error(values)
     return fmean(values) - half, fmean(values) + half
 
 

@@ -109,6 +109,14 @@ def test_middle_and_error_are_torchs():
     torch.testing.assert_close(found.error, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["dopri5", "rk4"])
+def test_a_kept_end_holds_one_state(method):
+    _, _, kernel, y = make("concatsquash", "tanh", torch.float32)
+    tolerances = (1e-5, 1e-5) if method == "dopri5" else None
+    end = kernel.step(runge_kutta_tableau(method), AT, y, None, tolerances).end
+    assert end.untyped_storage().nbytes() == y.nbytes
+
+
 def test_threads_only_split_the_rows():
     results = []
     for threads in (1, 2, 3):
