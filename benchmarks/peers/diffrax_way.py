@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks.peers.fields import HyperPlanar
-from benchmarks.peers.protocol import Outcome, Way
+from benchmarks.peers.protocol import NotPossible, Outcome, Way
 from benchmarks.peers.workloads import Likelihood
+from benchmarks.settings import DEVICE
 from repro.ode import Solver
 
 
@@ -32,13 +33,15 @@ def _loss(workload, adjoint, by_sample, count=None):
 
     from benchmarks.peers import jax_losses
 
+    if DEVICE.type != "cpu" and jax.default_backend() == "cpu":
+        raise NotPossible(f"this JAX computes on the CPU, the others on {DEVICE.type}")
     if isinstance(workload, Likelihood):
         model, times = workload.theirs()
         loss = jax_losses.likelihood(workload, model, count, times=times, adjoint=adjoint, by_sample=by_sample)
     else:
         model = workload.make(Solver(), "backprop")
         loss = jax_losses.classification(workload, count, adjoint=adjoint)
-    weights = tuple(jax.numpy.asarray(weight.detach().numpy()) for weight in model.parameters())
+    weights = tuple(jax.numpy.asarray(weight.detach().cpu().numpy()) for weight in model.parameters())
     return loss, weights, model.restored if isinstance(model, HyperPlanar) else tuple
 
 

@@ -15,8 +15,8 @@ ACTIVATIONS = {"tanh": jnp.tanh, "softplus": jax.nn.softplus}
 
 def likelihood(workload, field, count, *, times, adjoint, by_sample):
     """Mean negative log-density of the batch; `count`, if there is one, is called at every evaluation."""
-    x = jnp.asarray(workload.x.numpy())
-    noise = None if workload.noise is None else jnp.asarray(workload.noise.numpy())
+    x = jnp.asarray(workload.x.cpu().numpy())
+    noise = None if workload.noise is None else jnp.asarray(workload.noise.cpu().numpy())
     evaluate = _planar(field) if isinstance(field, HyperPlanar) else _gated(workload.field.activation)
 
     def log_density(weights, x, noise, rtol, atol):
@@ -81,7 +81,7 @@ def _planar(field):
 
 def classification(workload, count, *, adjoint):
     """Mean cross-entropy of the batch."""
-    images, labels = jnp.asarray(workload.images.numpy()), jnp.asarray(workload.labels.numpy())
+    images, labels = jnp.asarray(workload.images.cpu().numpy()), jnp.asarray(workload.labels.cpu().numpy())
 
     def rate(t, y, weights):
         if count is not None:

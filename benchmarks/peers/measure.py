@@ -13,6 +13,7 @@ from benchmarks.peers.protocol import Outcome, Step, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
 from benchmarks.peers.ways import BASELINE, ways_of
 from benchmarks.peers.workloads import PLANS, Plan, Workload, twice_the_batch
+from benchmarks.settings import DEVICE
 from repro.measuring.fits import cost_at
 from repro.measuring.overhead import Sized, doubling
 
@@ -30,7 +31,8 @@ def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
         An entry for each way: status, seconds of the timed steps, and what else is known of it.
     """
     plan = PLANS[name]
-    torch.set_num_threads(plan.threads)
+    if DEVICE.type == "cpu":
+        torch.set_num_threads(plan.threads)
     workload = plan.make()
     reference = workload.reference()
     ways = [way for way in ways_of(name) if only in (None, way.key)]
@@ -103,7 +105,7 @@ def _entry(
         "way": way.name,
         "version": way.version(),
         "status": run.status,
-        "threads": plan.threads,
+        "threads": torch.get_num_threads(),
         "first_call": run.first_call,
     }
     if run.outcome is not None and run.seconds:
@@ -139,7 +141,7 @@ def _overhead(workload: Workload, way: Way, run: Run) -> dict[str, Any]:
     def twice() -> Sized:
         return sized(way.build(twice_the_batch(workload), workload.rtol, workload.atol))
 
-    return doubling(sized(step), twice, torch.device("cpu"))
+    return doubling(sized(step), twice, DEVICE)
 
 
 def _or_na(count: int | None) -> int | str:

@@ -8,6 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+
+from benchmarks.settings import DEVICE
+from repro.metrics import synchronize
 
 
 class NotPossible(Exception):
@@ -32,7 +36,8 @@ class Outcome:
 
     def flat(self) -> np.ndarray:
         """All of the gradient in one float64 vector."""
-        return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in self.gradient])
+        parts = (part.cpu() if isinstance(part, Tensor) else part for part in self.gradient)
+        return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
 
 
 Step = Callable[[], Outcome]
@@ -89,7 +94,8 @@ def first_line(error: BaseException) -> str:
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call gives, and its seconds."""
+    """What a call gives, and its seconds, until the device is done."""
     start = time.perf_counter()
     result = call()
+    synchronize(DEVICE)
     return result, time.perf_counter() - start

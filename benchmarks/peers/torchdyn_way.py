@@ -12,6 +12,7 @@ from torch import nn
 from benchmarks.peers.protocol import Way
 from benchmarks.peers.torch_steps import flow_step, image_step
 from benchmarks.peers.workloads import Likelihood
+from benchmarks.settings import DEVICE
 
 SENSITIVITIES = ("adjoint", "interpolated_adjoint", "autograd")
 
@@ -59,7 +60,7 @@ def _build(workload, rtol, atol, sensitivity):
 
     def flow(field, noise, times):
         trace = (autograd_trace,) if noise is None else (hutch_trace, Given(noise))
-        model, t = NeuralODE(CNF(Timed(field), *trace), solver="dopri5", **settings), torch.tensor(times)
+        model, t = NeuralODE(CNF(Timed(field), *trace), solver="dopri5", **settings), torch.tensor(times, device=DEVICE)
 
         def carry(x):
             # the first column is minus the integral of the trace
@@ -70,7 +71,7 @@ def _build(workload, rtol, atol, sensitivity):
 
     def block(field):
         model = NeuralODE(WithArguments(field), solver="dopri5", **settings)
-        return lambda y: model(y, torch.tensor([0.0, 1.0]))[1][-1]
+        return lambda y: model(y, torch.tensor([0.0, 1.0], device=DEVICE))[1][-1]
 
     return flow_step(workload, flow) if isinstance(workload, Likelihood) else image_step(workload, block)
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from benchmarks import steps
 from benchmarks.peers.fields import ConvNet, GatedNet, HyperPlanar
 from benchmarks.peers.protocol import Outcome
+from benchmarks.settings import DEVICE
 from repro.data import DATASETS, DENSITIES
 from repro.flows import CNF
 from repro.flows.planar_field import PlanarField
@@ -129,7 +130,8 @@ def flow(make, data, batch, t1, rtol=1e-5, atol=1e-5, *, train=200, estimated=Tr
         optimizer.zero_grad()
         (-model.log_prob(_sample(data, module.dim, 256, step)).mean()).backward()
         optimizer.step()
-    return Likelihood(module, t1, _sample(data, module.dim, batch, 10_000), rtol, atol, estimated)
+    x = _sample(data, module.dim, batch, 10_000)
+    return Likelihood(module.to(DEVICE), t1, x.to(DEVICE), rtol, atol, estimated)
 
 
 def _sample(data, dim, n, seed):
@@ -152,11 +154,11 @@ def odenet(batch=128, tolerance=1e-3):
 
     def make(solver, gradient):
         torch.manual_seed(0)
-        return ode_net("conv", solver, gradient)
+        return ode_net("conv", solver, gradient).to(DEVICE)
 
     stream = torch.Generator().manual_seed(0)
     images, labels = torch.rand(batch, 1, 28, 28, generator=stream), torch.randint(0, 10, (batch,), generator=stream)
-    return Classification(make, images, labels, tolerance, tolerance)
+    return Classification(make, images.to(DEVICE), labels.to(DEVICE), tolerance, tolerance)
 
 
 @dataclass(frozen=True)
