@@ -2,13 +2,12 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import repro
 from benchmarks.settings import DEVICE
 from repro.data import DENSITIES, mnist
 from repro.flows import CNF
-from repro.measuring.step import Step, flow_step, mean_energy, one_step, solve_step
+from repro.measuring.step import Step, classifier_step, flow_step, mean_energy, solve_step
 from repro.nets.fields import ConcatSquashField, IgnoreField
 from repro.nets.odenet import ConvField, OdeBlock, ode_block_of, residual_net
 from repro.ode import Solver
@@ -27,26 +26,7 @@ def classifier(solver=None, gradient=None, *, blocks=0, batch=32, dtype=torch.fl
     net = net.to(DEVICE, dtype)
     images = torch.rand(batch, 1, 28, 28, generator=stream()).to(DEVICE, dtype)
     labels = torch.randint(0, 10, (batch,), generator=stream()).to(DEVICE)
-    return network_step(net, images, labels)
-
-
-def network_step(net, images, labels):
-    """A step of a network by its mean cross-entropy."""
-
-    def loss():
-        return F.cross_entropy(net(images), labels)
-
-    def warm():
-        block = ode_block_of(net)
-        if block is None:
-            loss().backward()
-            return
-        solver, block.solver = block.solver, one_step(block.solver, 1.0)
-        loss().backward()
-        block.solver = solver
-
-    block = ode_block_of(net)
-    return Step(loss, tuple(net.parameters()), lambda: block.stats if block else None, warm)
+    return classifier_step(net, images, labels)
 
 
 def flow(solver, gradient, *, dim=32, width=256, depth=3, batch=256, divergence="hutchinson", dtype=torch.float32):
@@ -87,7 +67,7 @@ def trained_classifier(solver, gradient, *, batch=32, dtype=torch.float32):
     block.solver, block.gradient = solver, gradient
     test = mnist.load().test
     images = test.images[:batch].to(DEVICE, dtype).unsqueeze(1) / 255
-    return network_step(net, images, test.labels[:batch].to(DEVICE))
+    return classifier_step(net, images, test.labels[:batch].to(DEVICE))
 
 
 def trained_flow(solver, gradient, *, cell="8gaussians", batch=512, dtype=torch.float32):

@@ -16,6 +16,7 @@ from statistics import stdev
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
 
@@ -61,28 +62,30 @@ class SavedBytes:
 
 @contextmanager
 def saved_bytes(exclude: Iterator[Tensor] | None = None) -> Iterator[SavedBytes]:
-    """Count the bytes that autograd saves inside the block, every storage once.
+    """Count the bytes that autograd saved inside the block and that are there at its end, every storage once.
 
-    Exact, deterministic and the same on every device: the meter that the suite's checks rely on. It does not see
-    temporaries; the peaks of `PeakMemory` do.
+    Exact, deterministic and the same on every device: the meter that the suite's checks rely on. What was saved for a
+    graph that is gone by then, as of a solver's rejected steps, does not count. It does not see temporaries; the peaks
+    of `PeakMemory` do.
 
     Args:
         exclude: tensors that live anyway (parameters), whose storage is not counted.
     """
-    seen = {tensor.untyped_storage().data_ptr() for tensor in (exclude or ())}
-    kept: list[torch.UntypedStorage] = []  # keeps storages alive, so that no address is given out twice
+    excluded = [StorageWeakRef(tensor.untyped_storage()) for tensor in (exclude or ())]
+    living = {reference.cdata for reference in excluded}
+    saved: dict[int, tuple[StorageWeakRef, int]] = {}  # a weak reference keeps an address from being given out twice
     meter = SavedBytes()
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
-            kept.append(storage)
-            meter.total += storage.nbytes()
-        return tensor
+        reference = StorageWeakRef(storage)
+        if reference.cdata not in living:
+            saved.setdefault(reference.cdata, (reference, storage.nbytes()))
+        return tensor.detach()  # a result that its own graph saves would keep that graph, and so itself, alive
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield meter
+    meter.total = sum(size for reference, size in saved.values() if not reference.expired())
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:

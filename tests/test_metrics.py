@@ -9,47 +9,65 @@ import torch
 from torch import nn
 
 from repro.metrics import count_errors, error_percent, nll_nats, saved_bytes, standard_error
+from repro.ode import Solver, solve
 
 
 def test_saved_bytes_of_known_operations():
     x = torch.ones(10, 7, requires_grad=True)
     with saved_bytes() as meter:
-        x.exp()  # keeps its result
+        kept = x.exp()  # keeps its result
     assert meter.total == 10 * 7 * 4
     with saved_bytes() as meter:
-        x.sum()  # keeps nothing
+        kept = x.sum()  # keeps nothing
     assert meter.total == 0
     with saved_bytes() as meter:
-        x * torch.ones(10, 7, dtype=torch.float64)  # keeps both factors (x as float64) only as far as needed
+        kept = x * torch.ones(10, 7, dtype=torch.float64)  # keeps both factors (x as float64) only as far as needed
     assert meter.total == 10 * 7 * 8, "the other factor alone: it is the only one whose partner needs a gradient"
+    assert kept.requires_grad
 
 
 def test_saved_bytes_counts_a_storage_once():
     x = torch.ones(100, requires_grad=True)
     with saved_bytes() as meter:
         y = x.exp()
-        y * y  # keeps y, which exp keeps already, twice
-        y[:50] * y[50:]  # two views of it
+        kept = y * y, y[:50] * y[50:]  # keep y, which exp keeps already, twice, and two views of it
     assert meter.total == 100 * 4
+    assert len(kept) == 2
 
 
-def test_saved_bytes_of_two_storages_add_up_even_if_one_is_freed():
+def test_saved_bytes_are_those_that_are_left():
+    """As after a rejected step, whose graph is gone; its memory is given out again and must not pass for the same."""
     x = torch.ones(1000, requires_grad=True)
     with saved_bytes() as meter:
         for _ in range(5):
-            x.exp()  # the graph dies at once; its memory must not be handed out again and pass for the same
-    assert meter.total == 5 * 1000 * 4
+            x.exp()
+        kept = [x.exp() for _ in range(3)]
+    assert meter.total == len(kept) * 1000 * 4
+
+
+def test_saved_bytes_of_backprop_do_not_count_rejected_steps():
+    field, y0, t = nn.Tanh(), torch.ones(500, 1, requires_grad=True), torch.tensor([0.0, 3.0])
+    kept = []
+    for first_step in (0.05, 3.0):  # the second is rejected
+        solver = Solver(rtol=1e-3, atol=1e-3, engine="compiled", first_step=first_step)
+        with saved_bytes() as meter:
+            solution = solve(lambda t, y: 30 * (field(3 * y) - y), y0, t, solver, "backprop")
+        kept.append(meter.total / solution.stats.n_accepted)
+        rejected = solution.stats.n_rejected
+    assert rejected > 0
+    assert kept[1] == pytest.approx(kept[0], rel=0.1)
 
 
 def test_saved_bytes_leaves_out_what_lives_anyway():
     torch.manual_seed(0)
     layer, x = nn.Linear(5, 3), torch.randn(2, 5, requires_grad=True)
     with saved_bytes() as meter:
-        layer(x)
+        kept = layer(x)
     assert meter.total == (5 * 3 + 2 * 5) * 4
     with saved_bytes(exclude=layer.parameters()) as meter:
-        layer(x)
+        kept = layer(x)
     assert meter.total == 2 * 5 * 4
+    assert kept.requires_grad
 
 
 def test_saved_bytes_does_not_change_the_gradient():
@@ -58,6 +76,19 @@ def test_saved_bytes_does_not_change_the_gradient():
         x.sin().exp().sum().backward()
     expected = (x.cos() * x.sin().exp()).detach()
     torch.testing.assert_close(x.grad, expected)
+
+
+def test_saved_bytes_does_not_change_a_gradients_gradient():
+    x = torch.linspace(0, 1, 5, dtype=torch.float64, requires_grad=True)
+    with saved_bytes() as meter:
+        (slope,) = torch.autograd.grad(x.exp().tanh().sum(), x, create_graph=True)
+        loss = slope.square().sum()
+    loss.backward()
+    y = x.detach().clone().requires_grad_()
+    (expected,) = torch.autograd.grad(y.exp().tanh().sum(), y, create_graph=True)
+    expected.square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+    assert meter.total > 0
 
 
 PEAK = """

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from repro.flows import CNF
+from repro.nets.odenet import ode_block_of
 from repro.ode import Solver, Stats, solve
 from repro.types import State, Times, Trajectory, VectorField
 
@@ -111,6 +113,25 @@ def flow_step(flow: CNF, x: Float[Tensor, "batch dim"], noise: Tensor | None = N
         (-once.log_prob(x, noise=noise).mean()).backward()
 
     return Step(loss, tuple(p for p in flow.parameters() if p.requires_grad), lambda: flow.stats, warm)
+
+
+def classifier_step(net: nn.Module, images: Float[Tensor, "batch ..."], labels: Int[Tensor, " batch"]) -> Step:
+    """Make a step of a classifier, with an ODE block or without, by its mean cross-entropy."""
+
+    def loss() -> Tensor:
+        return F.cross_entropy(net(images), labels)
+
+    def warm() -> None:
+        block = ode_block_of(net)
+        if block is None:
+            loss().backward()
+            return
+        solver, block.solver = block.solver, one_step(block.solver, 1.0)
+        loss().backward()
+        block.solver = solver
+
+    block = ode_block_of(net)
+    return Step(loss, tuple(net.parameters()), lambda: block.stats if block else None, warm)
 
 
 def one_step(solver: Solver, size: float) -> Solver:

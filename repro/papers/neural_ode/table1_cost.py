@@ -7,8 +7,8 @@ time, differ from those of a trained network, whose counts stand in Table 1. `de
 with depth: solver steps of a fixed-step RK4 for the ODE-Net under each gradient method, residual blocks for the ResNet.
 
 Two meters stand side by side: the bytes that autograd keeps for backward (exact, the same on every machine), and the
-process's or GPU's peak over its baseline. Peaks are read in ascending order of depth, because a process's peak resident
-set never falls.
+peak of the process or GPU over its baseline, of a single step on one thread in a process of its own
+(`repro.measuring.memory`).
 
 Deviations: none that a number could show, since the paper prints no numbers here; batch, depths and RK4 are our choice.
 """
@@ -16,19 +16,23 @@ Deviations: none that a number could show, since the paper prints no numbers her
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from repro import experiment, plotting
 from repro.experiment import Context, Experiment
-from repro.metrics import PeakMemory, saved_bytes, timed
-from repro.nets.odenet import ConvField, Downsampling, OdeBlock, ode_block_of, residual_net
+from repro.measuring.fresh import fresh
+from repro.measuring.memory import peak
+from repro.measuring.meters import counted
+from repro.measuring.step import Step, classifier_step
+from repro.metrics import timed
+from repro.nets.odenet import ConvField, Downsampling, OdeBlock, residual_net
 from repro.ode import Solver
 from repro.papers.neural_ode import table1_mnist
 from repro.papers.neural_ode.claims import COST_CLAIMS
@@ -56,65 +60,62 @@ class Config(experiment.Config):
 
 def measure(config: Config, context: Context) -> Iterator[Row]:
     """Cost of a training step, or its growth with depth."""
-    stream = torch.Generator().manual_seed(config.seed)  # no data set: its freed memory would spoil the baseline
-    images = torch.rand(config.batch, 1, 28, 28, generator=stream).to(context.device)
-    labels = torch.randint(0, 10, (config.batch,), generator=stream).to(context.device)
-    if config.network is None:
-        yield from _by_depth(config, images, labels, context)
-    else:
-        yield from _one_step(config, config.network, images, labels, context)
+    if config.network is not None:
+        step = partial(_network_step, config, config.network, context.device)
+        yield from _costs(step, context)
+        yield from _times(step(), config.repeats, context)
+        return
+    for depth in config.depths:
+        for row in _costs(partial(_depth_step, config, depth, context.device), context):
+            yield replace(row, step=depth)
 
 
-def _one_step(
-    config: Config, network: table1_mnist.Config, images: Tensor, labels: Tensor, context: Context
-) -> Iterator[Row]:
-    memory = PeakMemory(context.device)
-    model = table1_mnist.build(replace(network, seed=config.seed)).to(context.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)  # weights stay, so every step is the same
+def _network_step(config: Config, network: table1_mnist.Config, device: torch.device) -> Step:
+    return _step(table1_mnist.build(replace(network, seed=config.seed)), config, device)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(images), labels).backward()
+
+def _depth_step(config: Config, depth: int, device: torch.device) -> Step:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return _step(_of_depth(config, depth), config, device)
+
+
+def _step(model: nn.Module, config: Config, device: torch.device) -> Step:
+    stream = torch.Generator().manual_seed(config.seed)
+    images = torch.rand(config.batch, 1, 28, 28, generator=stream).to(device)
+    labels = torch.randint(0, 10, (config.batch,), generator=stream).to(device)
+    return classifier_step(model.to(device), images, labels)
+
+
+def _costs(make: Callable[[], Step], context: Context) -> Iterator[Row]:
+    """Memory by both meters, and the evaluations."""
+    context.check()
+    found = fresh(partial(peak, make, context.device), threads=1)  # each thread more would add its own scratch memory
+    if found["status"] != "ok":
+        raise RuntimeError(f"the peak of a step could not be measured: {found['status']}")
+    figures = counted(make())
+    yield Row("saved_bytes", figures["saved_bytes"], "bytes (kept by autograd)")
+    yield Row("peak_step_memory", found["peak_bytes"], found["meter"])
+    for name in ("nfe_forward", "nfe_backward"):
+        if figures.get(name) is not None:
+            yield Row(name, figures[name], "evaluations")
+
+
+def _times(step: Step, repeats: int, context: Context) -> Iterator[Row]:
+    optimizer = torch.optim.SGD(step.leaves, lr=0.0, momentum=0.9)  # weights stay, so every step is the same
+
+    def update() -> None:
+        step.take()
         optimizer.step()
 
-    yield Row("saved_bytes", _saved(model, images, labels), "bytes (kept by autograd)")
-    yield from _times(step, config.repeats, context)
-    yield Row("peak_step_memory", memory.read(), memory.unit)
-    block = ode_block_of(model)
-    for name, value in (block.costs() if block else {}).items():
-        yield Row(name, value, "evaluations")
-
-
-def _saved(model: nn.Module, images: Tensor, labels: Tensor) -> int:
-    with saved_bytes(exclude=model.parameters()) as meter:  # the forward pass only: what waits for backward
-        loss = F.cross_entropy(model(images), labels)
-    loss.backward()
-    return meter.total
-
-
-def _times(step: Callable[[], None], repeats: int, context: Context) -> Iterator[Row]:
     seconds = []
     for _ in range(repeats + 2):  # the first two warm up
         context.check()
-        seconds.append(timed(step, context.device))
+        seconds.append(timed(update, context.device))
     low, median, high = statistics.quantiles(seconds[2:], n=4)
     yield Row("step_time", median, "s")
     yield Row("step_time_low", low, "s")
     yield Row("step_time_high", high, "s")
-
-
-def _by_depth(config: Config, images: Tensor, labels: Tensor, context: Context) -> Iterator[Row]:
-    memory = PeakMemory(context.device)  # once: freed memory stays resident and would spoil a later baseline
-    for depth in config.depths:
-        context.check()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = _of_depth(config, depth).to(context.device)
-        yield Row("saved_bytes", _saved(model, images, labels), "bytes (kept by autograd)", depth)
-        yield Row("peak_step_memory", memory.read(), memory.unit, depth)
-        block = ode_block_of(model)
-        for name, value in (block.costs() if block else {}).items():
-            yield Row(name, value, "evaluations", depth)
 
 
 def _of_depth(config: Config, depth: int) -> nn.Module:
@@ -179,4 +180,5 @@ EXPERIMENT = Experiment(
     draw={"table1_memory": draw},
     tables={"table1_cost": table1_cost},
     claims=COST_CLAIMS,
+    version=2,
 )
