@@ -104,7 +104,7 @@ class Context:
             raise BudgetReached
 
 
-Verdict = Literal["reproduced", "partly", "not reproduced", "not attempted"]
+Verdict = Literal["reproduced", "partly", "not reproduced", "inconclusive", "not attempted"]
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,24 @@ NOT_ATTEMPTED = Judgement("not attempted", "no run yet")
 class Claim:
     """A testable sentence of a paper, in our words, with the function that judges it from rows.
 
-    `check` gets every row of the runs at hand (columns of `repro.results.load`) and never computes a model.
+    `check` gets every row of the runs at hand (columns of `repro.results.load`) and never computes a model. Its
+    docstring is the rule, which is printed beside what it says: thresholds included, without names of the code.
     """
 
     id: str
     statement: str
     source: str
     check: Callable[[pd.DataFrame], Judgement]
+
+    @property
+    def rule(self) -> str:
+        """How the verdict is found, in words."""
+        return rule_of(self.check)
+
+
+def rule_of(check: Callable[..., object]) -> str:
+    """A check's docstring in one line."""
+    return " ".join((check.__doc__ or "").split())
 
 
 @dataclass(frozen=True, kw_only=True)

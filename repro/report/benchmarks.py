@@ -16,12 +16,13 @@ Measured = Any
 
 @dataclass(frozen=True)
 class MeasuredClaim:
-    """A sentence of a paper that a benchmark judges, with what it says of it."""
+    """A sentence of a paper that a benchmark judges, with what it says of it, and by which rule."""
 
     id: str
     statement: str
     source: str
     judgement: Judgement
+    rule: str
 
 
 def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.experiment import NOT_ATTEMPTED, Judgement
+from repro.experiment import NOT_ATTEMPTED, Judgement, rule_of
 from repro.measuring.fits import Fit, deviation_interval, exponent
 from repro.report.benchmarks import MeasuredClaim, entries, first_machine, sentence
 
@@ -158,7 +158,8 @@ def claims(cells: pd.DataFrame) -> Sequence[MeasuredClaim]:
     """FFJORD's claim on what the estimator saves."""
     statement = "The trace estimator brings the cost of a log-density from quadratic to linear in the dimension."
     judgement = linear_cost(first_machine(cells)) if len(cells) else NOT_ATTEMPTED
-    return [MeasuredClaim("ffjord-linear-cost", statement, "FFJORD, Section 3.1 and the costs below it", judgement)]
+    source = "FFJORD, Section 3.1 and the costs below it"
+    return [MeasuredClaim("ffjord-linear-cost", statement, source, judgement, rule_of(linear_cost))]
 
 
 def linear_cost(cells: pd.DataFrame) -> Judgement:

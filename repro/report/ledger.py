@@ -29,6 +29,7 @@ def _line(claim: Claim | MeasuredClaim, judgement: Judgement, tier: str) -> dict
         "verdict": judgement.verdict,
         "tier": tier,
         "evidence": judgement.evidence,
+        "rule": claim.rule,
         "id": claim.id,
     }
 

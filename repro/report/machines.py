@@ -4,7 +4,7 @@ Where a single machine has measured, nothing names it: its name stands beside ev
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 
@@ -78,7 +78,7 @@ def _together(claims: dict[str, MeasuredClaim]) -> MeasuredClaim:
         f"on {name}{f' ({judgement.verdict})' if several else ''}: {judgement.evidence}"
         for name, judgement in tried.items()
     ]
-    return MeasuredClaim(first.id, first.statement, first.source, Judgement(verdict, "; ".join(evidence)))
+    return replace(first, judgement=Judgement(verdict, "; ".join(evidence)))
 
 
 def _verdict(verdicts: Sequence[Verdict]) -> Verdict:

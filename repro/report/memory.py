@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.experiment import NOT_ATTEMPTED, Judgement, graded
+from repro.experiment import NOT_ATTEMPTED, Judgement, graded, rule_of
 from repro.measuring.fits import Fit, slope
 from repro.report.benchmarks import MeasuredClaim, entries, first_machine, sentence, without_empty
 
@@ -161,7 +161,7 @@ def claims(cells: pd.DataFrame) -> Sequence[MeasuredClaim]:
     """The claim that the adjoint's memory does not depend on depth."""
     statement = "By the adjoint, the peak memory of a training step does not grow with the number of solver steps."
     source = "Neural ODE v5, Section 1 and Table 1"
-    return [MeasuredClaim("node-constant-peak", statement, source, constant_peak(cells))]
+    return [MeasuredClaim("node-constant-peak", statement, source, constant_peak(cells), rule_of(constant_peak))]
 
 
 def constant_peak(cells: pd.DataFrame) -> Judgement:

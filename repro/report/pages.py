@@ -61,7 +61,7 @@ def readme(
         block = f"table:{name.rpartition('_')[0]}"
         shown = f"**{title}**\n\n{_table(_transposed(table))}"
         blocks[block] = f"{blocks[block]}\n\n{shown}" if block in blocks else shown
-    blocks["claims"] = _table(claims.drop(columns=["id"]))
+    blocks["claims"] = _table(claims.drop(columns=["id", "rule"]))
     blocks["coverage"] = _coverage(comparison, rows)
 
     def filled(match: re.Match[str]) -> str:

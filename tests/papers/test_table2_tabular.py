@@ -466,7 +466,7 @@ def test_a_training_cut_short_counts_only_where_it_holds(published):
     assert "power 0.10 against -0.46" in reached.evidence
     assert "1 of 5 cases" in reached.evidence
     missed = tabular_claims.reaches_the_table(cut[cut["cell"] == "power"])
-    assert missed.verdict == "not attempted"
+    assert missed.verdict == "inconclusive"
     assert missed.evidence.endswith("the training was cut short")
 
 

@@ -114,7 +114,7 @@ def test_machines_that_say_the_same_say_it_once(tmp_path):
 def claims_of(verdicts, found):
     """What a machine judges, by its name."""
     (machine,) = machines(found)
-    return [MeasuredClaim("id", "statement", "source", Judgement(verdicts[machine], f"numbers of {machine}"))]
+    return [MeasuredClaim("id", "statement", "source", Judgement(verdicts[machine], f"numbers of {machine}"), "rule")]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_each_claim_stands_once_below_its_verdict(parts):
     for i, verdict in enumerate([*VERDICTS, "reproduced"]):
         where = [heading for heading, part in parts.items() if any(lead == f"Claim {i}." for lead, _ in part.points)]
         assert where == [VERDICTS[verdict]]
-    assert "5 claims that can be tested, 2 reproduced, 1 partly, 1 not reproduced" in parts["Scope"].paragraphs[0]
+    assert "6 claims that can be tested, 2 reproduced, 1 partly, 1 not reproduced" in parts["Scope"].paragraphs[0]
 
 
 def test_numbers_are_counted_without_those_that_are_only_cited(parts):

@@ -1,8 +1,8 @@
 """What FFJORD says of its tabular densities, and how the rows are judged; thresholds stand here, before any run.
 
 Only all the cells that a claim is about can give "reproduced" (`repro.cases`). The other models' numbers are the
-published ones. A likelihood that a training cut short has not reached says nothing of the model: below the tier `paper`
-such a set counts as one without a run, its number standing in the evidence.
+published ones. What a training cut short has not reached says nothing of the model: below the tier `paper` such a set
+counts as one without a run, its number standing in the evidence; if no other set is left, the claim is inconclusive.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from statistics import fmean
 
 import pandas as pd
 
-from repro.cases import final_cases, paired_cases
+from repro.cases import Cases, at_most_partly, final_cases, paired_cases
 from repro.experiment import Claim, Judgement, graded
 from repro.published import Published, load_published
-from repro.results import results_root
+from repro.results import final_values, results_root
 
 TABLE2 = "ffjord/table2_tabular"
 SETS = ("power", "gas", "hepmass", "miniboone", "bsds300")
@@ -39,64 +39,84 @@ def value_of(cell: str, method: str) -> float:
 
 
 def reaches_the_table(rows: pd.DataFrame) -> Judgement:
-    """Our mean test NLL is at most the printed one plus three of its spreads, on every set."""
+    """Our mean test NLL is at most the printed one plus three of its spreads, on every set.
+
+    A training cut short decides only where it holds.
+    """
 
     def holds(name: str, ours: float) -> bool:
         return ours <= value_of(name, "FFJORD") + 3 * (published_nlls(name)["FFJORD"].spread or 0.0)
 
-    return _judged(rows, SETS, holds, lambda name: f" against {published_nlls(name)['FFJORD'].printed}")
+    return _likelihoods(rows, SETS, holds, lambda name: f" against {published_nlls(name)['FFJORD'].printed}")
 
 
 def beats_maf(rows: pd.DataFrame) -> Judgement:
-    """Our mean test NLL is below MAF's printed one on every set but GAS, where it is above."""
+    """Our mean test NLL is below MAF's printed one on every set but GAS, where it is above.
+
+    A training cut short decides only where it holds.
+    """
 
     def holds(name: str, ours: float) -> bool:
         return (ours < value_of(name, "MAF")) == (name != "gas")
 
-    return _judged(rows, SETS, holds, lambda name: f", MAF {value_of(name, 'MAF'):.2f}")
+    return _likelihoods(rows, SETS, holds, lambda name: f", MAF {value_of(name, 'MAF'):.2f}")
 
 
 def beats_tan(rows: pd.DataFrame) -> Judgement:
-    """Our mean test NLL on MINIBOONE is below TAN's printed one."""
+    """Our mean test NLL on MINIBOONE is below TAN's printed one. A training cut short decides only where it holds."""
 
     def holds(name: str, ours: float) -> bool:
         return ours < value_of(name, "TAN")
 
-    return _judged(rows, ("miniboone",), holds, lambda name: f", TAN {value_of(name, 'TAN'):.2f}")
+    return _likelihoods(rows, ("miniboone",), holds, lambda name: f", TAN {value_of(name, 'TAN'):.2f}")
 
 
-def _judged(
+def _likelihoods(
     rows: pd.DataFrame, sets: Sequence[str], holds: Callable[[str, float], bool], beside: Callable[[str], str]
 ) -> Judgement:
-    """The verdict on our mean test NLLs of some sets; those of a training cut short count only where they hold."""
+    """The verdict on our mean test NLLs of some sets."""
     found = final_cases(rows, TABLE2, {name: name for name in sets}, "test_nll")
     ours = {name: fmean(values) for name, values in found.found.items()}
     text = "test NLL in nats: " + ", ".join(f"{name} {nll:.2f}{beside(name)}" for name, nll in ours.items())
+    return _judged(rows, found, {name: holds(name, nll) for name, nll in ours.items()}, text)
+
+
+def _judged(rows: pd.DataFrame, found: Cases[list[float]], holds: dict[str, bool], text: str) -> Judgement:
+    """The verdict on what each set says; what a training cut short says counts only where it holds."""
     full = set(rows.loc[rows["experiment"] == TABLE2, "tier"]) == {"paper"}
-    verdicts = {name: ok for name, nll in ours.items() if (ok := holds(name, nll)) or full}
-    if ours and not verdicts:
-        return Judgement("not attempted", f"{text}; the training was cut short")
+    verdicts = {name: held for name, held in holds.items() if held or full}
+    if holds and not verdicts:
+        return Judgement("inconclusive", f"{text}; the training was cut short")
     counted = {name: found.found[name] for name in verdicts}
     return replace(found, found=counted).judged(graded(verdicts.values()), text)
 
 
 def probes_add_little(rows: pd.DataFrame) -> Judgement:
-    """The probes' variance of the mean over the validation set is below 1e-4 on every set, in every seed."""
+    """The probes' variance of the mean over the validation set is below 1e-4 on every set, in every seed.
+
+    A training cut short decides only where it holds.
+    """
     found = final_cases(rows, TABLE2, {name: name for name in SETS}, "probe_variance")
     largest = {name: max(values) for name, values in found.found.items()}
-    text = ", ".join(f"{name} {value:.1e}" for name, value in largest.items())
-    return found.judged(graded([value < 1e-4 for value in largest.values()]), f"variance in nats²: {text}")
+    text = "variance in nats²: " + ", ".join(f"{name} {value:.1e}" for name, value in largest.items())
+    return _judged(rows, found, {name: value < 1e-4 for name, value in largest.items()}, text)
 
 
 def estimator_suffices(rows: pd.DataFrame) -> Judgement:
-    """Training on POWER with the estimator ends at most 0.05 nats above training with the exact trace.
+    """Training on POWER with the estimator ends less than 0.05 nats above training with the exact trace.
 
-    The exact one costs more per update; in the tier `small` it gets fewer updates, at about equal time.
+    An update with the exact trace takes about three times as long. At most partly reproduced where it had fewer
+    updates, as in the tier `small`, which gives both about the same time.
     """
     pair = paired_cases(rows, TABLE2, {"power": ("power_exact", "power")}, "test_nll")
-    holds = [estimated - exact < 0.05 for exact, estimated in pair.found.values()]
-    text = ", ".join(f"{name} {a:.3f} exact, {b:.3f} estimated" for name, (a, b) in pair.found.items())
-    return pair.judged(graded(holds), f"test NLL in nats at about equal time: {text}")
+    updates = [final_values(rows, TABLE2, cell, "steps") for cell in ("power_exact", "power")]
+    exact, estimated = (max(values, default=0.0) for values in updates)
+    holds = graded([b - a < 0.05 for a, b in pair.found.values()])
+    text = ", ".join(
+        f"{name} {a:.3f} after {exact:,.0f} exact updates, {b:.3f} after {estimated:,.0f} estimated ones"
+        for name, (a, b) in pair.found.items()
+    )
+    return pair.judged(holds if exact >= estimated else at_most_partly(holds), f"test NLL in nats: {text}")
 
 
 TABLE2_CLAIMS = (

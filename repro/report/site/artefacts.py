@@ -57,6 +57,7 @@ def claims(material: Material, experiment: Experiment) -> Markup:
             paragraph(
                 line["evidence"], f" ({line['source']}{line['tier'] and ', tier ' + line['tier']})", class_="evidence"
             ),
+            paragraph("Rule: ", line["rule"], class_="origin"),
         )
         for line in found
     ]

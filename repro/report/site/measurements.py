@@ -57,7 +57,12 @@ def _known(sources: list[Source]) -> list[tuple[str, str]]:
 def _claims(material: Material, subject: Subject, entries: Measured) -> Markup:
     lines = material.ledger(claim.id for claim in subject.claims(entries)).to_dict("records")
     shown = [
-        tag("li", tag("p", badge(line["verdict"]), " ", tag("strong", line["claim"])), paragraph(line["evidence"]))
+        tag(
+            "li",
+            tag("p", badge(line["verdict"]), " ", tag("strong", line["claim"])),
+            paragraph(line["evidence"]),
+            paragraph("Rule: ", line["rule"], class_="origin"),
+        )
         for line in lines
     ]
     return tag("ul", shown, class_="claims") if shown else Markup()

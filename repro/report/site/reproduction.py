@@ -17,6 +17,7 @@ VERDICTS = {
     "reproduced": "What held",
     "partly": "What held in part",
     "not reproduced": "What did not hold",
+    "inconclusive": "What our runs don't decide",
     "not attempted": "What we can't say yet",
 }
 """Headings, in their order, of the claims by verdict."""
