@@ -7,6 +7,7 @@ import json
 import sys
 
 import torch
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from repro.flows import CNF
@@ -80,7 +81,17 @@ def main(device):
         cases[f"classifier, {gradient}"] = compared(trained_classifier, gradient, device)
     recorded = list(advances._RECORDED.values())
     given_up = [step.given_up for step in recorded if step.given_up]
-    print(json.dumps({"cases": cases, "recorded": len(recorded), "given_up": given_up}))
+    told = {"recorded": len(recorded), "given_up": given_up, "skipped": counters["inductor"]["cudagraph_skips"]}
+    print(json.dumps({"cases": cases, **told, "graphs": graphs(device)}))
+
+
+def graphs(device):
+    """How many graphs torch has recorded."""
+    if device.type == "cpu":
+        return 0
+    from torch._inductor.cudagraph_trees import get_manager
+
+    return get_manager(torch.cuda.current_device()).new_graph_id().id
 
 
 if __name__ == "__main__":

@@ -31,15 +31,21 @@ class Augmented(nn.Module):
     ) -> None:
         super().__init__()
         self.field, self.dim = field, dim
-        self._divergence, self._divergence_name, self._noise = DIVERGENCES[divergence], divergence, noise
+        self._divergence, self._divergence_name, self.held = DIVERGENCES[divergence], divergence, noise
         self._kernel: StepKernel | str | None = None  # a system lives for one solve, so its weights stay where they are
         self._penalties = [PENALTIES[name] for name in penalties]
 
     def forward(self, t: Float[Tensor, ""], state: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
         """Derivative of the state."""
+        return self.with_held(t, state, self.held)
+
+    def with_held(
+        self, t: Float[Tensor, ""], state: Float[Tensor, "batch columns"], held: Tensor | None
+    ) -> Float[Tensor, "batch columns"]:
+        """Derivative of the state by other probes."""
         y = state[:, : self.dim]
-        dy, gain = self._divergence(self.field, t, y, self._noise)
-        rates = [rate(self.field, t, y, dy, self._noise).unsqueeze(1) for rate in self._penalties]
+        dy, gain = self._divergence(self.field, t, y, held)
+        rates = [rate(self.field, t, y, dy, held).unsqueeze(1) for rate in self._penalties]
         return torch.cat([dy, gain.unsqueeze(1), *rates], 1)
 
     def step_kernel(self, state: Float[Tensor, "batch columns"]) -> StepKernel | str:
@@ -54,8 +60,8 @@ class Augmented(nn.Module):
             return f"{type(self.field).__name__} offers no kernel"
         if self._penalties:
             return "the kernel integrates no penalties"
-        if self._divergence_name == "hutchinson" and self._noise is not None:
-            return offer(state, self._noise, 1 / len(self._noise))
+        if self._divergence_name == "hutchinson" and self.held is not None:
+            return offer(state, self.held, 1 / len(self.held))
         if self._divergence_name == "closed_form":
             return offer(state, closed_form=True)
         if self._divergence_name != "exact":

@@ -186,9 +186,11 @@ def test_what_is_held_is_what_autograd_keeps(make_field, dim, width, depth):
     """Up to the plain evaluation's own activations, which do not grow with the number of tangents."""
     field, y = make_field(dim, width, depth), rows(dim, batch=50)
     with saved_bytes(field.parameters()) as kept:
-        DIVERGENCES["exact"](field, T, y, None)
+        results = DIVERGENCES["exact"](field, T, y, None)
     with saved_bytes(field.parameters()) as plain:
-        field(T, y)
+        value = field(T, y)
+    assert results[0].requires_grad
+    assert value.requires_grad
     assert (kept.total - plain.total) / module.held_bytes(field, y) == pytest.approx(1, abs=0.4)
     with torch.no_grad():
         assert depth == 1 or module.held_bytes(field, y) < 50 * dim * (dim + 2 * depth * width) * 8

@@ -16,10 +16,10 @@ Advance = Callable[..., Results]
 Finish = Callable[[Results], Results]
 
 TRIALS = 4
-"""Calls for each shape whose results by a recorded graph are compared: torch runs a function once as it is, then
-records it, then replays it."""
+"""Calls whose results by a recorded graph are compared, for each shape and again whenever torch has compiled something:
+it runs a function once as it is, then records it, then replays it."""
 AGREEMENT = 1e-3
-"""Distance of two results, relative to the norm, up to which they are the same but for rounding."""
+"""Distance of two results, relative to the largest norm of a call's, up to which they are the same but for rounding."""
 
 WANTED = "REPRO_CUDA_GRAPHS"
 """Environment variable that switches recording off by 0."""
@@ -48,7 +48,7 @@ def advance(
     key = (make, type(given[0]), *key)
     if key not in _ADVANCES:
         _ADVANCES[key] = _compiled(make(*key[2:]))
-    from torch._dynamo.exc import TorchDynamoException  # slow to import, and few solves come here
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # slow, and few solves come here
 
     alone = finish is not None or not torch.is_grad_enabled()
     finish = finish or _as_they_are
@@ -56,11 +56,23 @@ def advance(
         if alone and recordable(given[1]):
             return _recorded(key)(given, finish)
         return finish(_ADVANCES[key](*given))
+    except FailOnRecompileLimitHit:  # so many structures of one type of field: those that were compiled go on
+        _say_once(f"{key[1].__name__} has more structures than torch compiles of one function")
+        return finish(make(*key[2:])(*given))
     except TorchDynamoException as error:
         _log.info("the compiled engine steps eagerly: %s could not be traced: %s", key[1].__name__, _first(error))
         _ADVANCES[key] = make(*key[2:])
         _RECORDED.pop(key, None)
         return finish(_ADVANCES[key](*given))
+
+
+_SAID: set[str] = set()
+
+
+def _say_once(reason: str) -> None:
+    if reason not in _SAID:
+        _SAID.add(reason)
+        _log.info("the compiled engine steps eagerly: %s", reason)
 
 
 def recordable(y: Tensor) -> bool:
@@ -87,26 +99,30 @@ class Recorded:
 
     def __init__(self, name: str, graph: Advance, plain: Advance) -> None:
         self._name, self._graph, self._plain = name, graph, plain
-        self._tried: Counter[torch.Size] = Counter()
+        self._tried: Counter[tuple[torch.Size, int]] = Counter()
         self.given_up: str | None = None
 
     def __call__(self, given: tuple[Any, ...], finish: Finish) -> Results:
         """The results of `finish`, by the graph as long as it is believed."""
         if self.given_up is not None:
             return finish(self._plain(*given))
+        stream = torch.cuda.current_stream() if given[1].is_cuda else None
         try:
             found = tuple(None if x is None else x.clone() for x in finish(self._graph(*given)))
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # of a capture, of CUDA, of torch's own checks of memory
+        except (RuntimeError, AssertionError) as error:  # of a capture, of CUDA, of torch's own checks of memory
             self._give_up(_first(error))
+            if stream is not None:  # a capture that failed can leave its own stream behind
+                torch.cuda.synchronize()
+                torch.cuda.set_stream(stream)
             return finish(self._plain(*given))
-        shape = given[1].shape
-        if self._tried[shape] >= TRIALS:
+        trial = given[1].shape, _compilations()
+        if self._tried[trial] >= TRIALS:
             return found
-        self._tried[shape] += 1
+        self._tried[trial] += 1
         expected = finish(self._plain(*given))
-        if not all(map(_agree, found, expected)):
+        if not _agree(found, expected):
             self._give_up("its results were others than without")
         return expected
 
@@ -122,12 +138,21 @@ def _recorded(key: tuple[Any, ...]) -> Recorded:
     return _RECORDED[key]
 
 
-def _agree(found: Tensor | None, expected: Tensor | None) -> bool:
-    if found is None or expected is None:
-        return found is expected
-    if not torch.isfinite(expected).all():
-        return torch.equal(found.isfinite(), expected.isfinite())
-    return bool((found - expected).norm() <= AGREEMENT * expected.norm())
+def _agree(found: Results, expected: Results) -> bool:
+    if [x is None for x in found] != [x is None for x in expected]:
+        return False
+    pairs = [(a, b) for a, b in zip(found, expected, strict=True) if a is not None and b is not None]
+    if not all(torch.isfinite(b).all() for _, b in pairs):
+        return all(torch.equal(a.isfinite(), b.isfinite()) for a, b in pairs)
+    largest = max(float(b.norm()) for _, b in pairs)
+    return all(float((a - b).norm()) <= AGREEMENT * largest for a, b in pairs)
+
+
+def _compilations() -> int:
+    """How many graphs torch has compiled in this process."""
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
 
 
 def compile_seconds() -> float:

@@ -65,6 +65,20 @@ class Cotangents(NamedTuple):
 
 
 @runtime_checkable
+class HoldsNoise(Protocol):
+    """A field with a tensor of its own for every solve, as the probes of a trace.
+
+    As an argument of a recorded step it is copied into the graph's memory; as an attribute it would make another graph.
+    """
+
+    held: Tensor | None
+
+    def with_held(self, t: Tensor, y: Tensor, held: Tensor) -> Tensor:
+        """The field with another such tensor."""
+        ...
+
+
+@runtime_checkable
 class StepKernel(Protocol):
     """Takes Runge-Kutta steps of one field, and pulls cotangents back through them."""
 

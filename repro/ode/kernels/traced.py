@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.ode.kernels.advances import Advance, Results, advance
-from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
+from repro.ode.kernels.protocol import Cotangents, HoldsNoise, Kept, StageTimes, StepResult
 from repro.ode.stages import combined, slope, stages
 from repro.ode.tableau import EVALUATION, Tableau
 from repro.types import VectorField
@@ -27,6 +27,7 @@ class TracedKernel:
 
     def __init__(self, field: VectorField, parameters: tuple[Tensor, ...] = ()) -> None:
         self._field, self._parameters = field, parameters
+        self._held = field.held if isinstance(field, HoldsNoise) else None
         self._grads: list[Tensor | None] = [None for _ in parameters]
 
     @staticmethod
@@ -53,7 +54,7 @@ class TracedKernel:
         """Take a step from y; autograd keeps what it needs, so there is nothing to `keep`; see `StepKernel`."""
         if tableau == EVALUATION:
             return StepResult(y, self.evaluate(at.start, y), None, None)  # not worth a graph
-        given = (self._field, y, f, _numbers((*at, *(tolerances or ())), y))
+        given = (self._field, y, f, _numbers((*at, *(tolerances or ())), y), self._held)
         end, last, mid, error = advance(_forward_of, (tableau, len(tableau.alpha), tolerances is not None), given)
         assert end is not None
         assert last is not None
@@ -83,7 +84,7 @@ class TracedKernel:
             return torch.autograd.grad(outputs, (y, *self._parameters), vectors, allow_unused=True)
 
         with torch.enable_grad():
-            by_y, *grads = advance(_replay_of, key, (self._field, y, _numbers(at, y)), pulled)
+            by_y, *grads = advance(_replay_of, key, (self._field, y, _numbers(at, y), self._held), pulled)
         self._grads = [_sum(total, grad) for total, grad in zip(self._grads, grads, strict=True)]
         return torch.zeros_like(y) if by_y is None else by_y
 
@@ -96,7 +97,14 @@ class TracedKernel:
 
 def _numbers(numbers: tuple[float, ...], like: Tensor) -> Tensor:
     """A step's times and tolerances in one tensor, one copy to the device: as numbers they would be constants."""
-    return torch.tensor(numbers, dtype=like.dtype, device=like.device)
+    here = torch.tensor(numbers, dtype=like.dtype, pin_memory=like.is_cuda)
+    return here.to(like.device, non_blocking=True)  # from pinned memory nobody waits for it
+
+
+def _with(held: Tensor | None, field: VectorField) -> VectorField:
+    if held is None:
+        return field
+    return lambda t, y: field.with_held(t, y, held)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
@@ -104,9 +112,9 @@ def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
 
 
 def _forward_of(tableau: Tableau, n_stages: int, adaptive: bool) -> Advance:
-    def forward(field: VectorField, y: Tensor, f: Tensor | None, numbers: Tensor) -> Results:
+    def forward(field: VectorField, y: Tensor, f: Tensor | None, numbers: Tensor, held: Tensor | None) -> Results:
         at = numbers[:3]
-        k = stages(field, tableau, n_stages, y, f, *at)
+        k = stages(_with(held, field), tableau, n_stages, y, f, *at)
         end = combined(y, at[1], tableau.weights, k)
         if not adaptive or tableau.mid is None or tableau.error is None:
             return end, k[-1], None, None
@@ -117,8 +125,8 @@ def _forward_of(tableau: Tableau, n_stages: int, adaptive: bool) -> Advance:
 
 
 def _replay_of(tableau: Tableau, n_stages: int, with_mid: bool) -> Advance:
-    def replay(field: VectorField, y: Tensor, at: Tensor) -> Results:
-        k = stages(field, tableau, n_stages, y, None, *at)
+    def replay(field: VectorField, y: Tensor, at: Tensor, held: Tensor | None) -> Results:
+        k = stages(_with(held, field), tableau, n_stages, y, None, *at)
         mid = combined(y, at[1], tableau.mid, k) if with_mid and tableau.mid is not None else None
         return combined(y, at[1], tableau.weights, k), mid, k[0], k[-1]
 

@@ -71,6 +71,22 @@ def test_a_graph_without_a_result_that_there_should_be_is_given_up():
     assert step.given_up
 
 
+def test_a_step_is_tried_again_once_torch_has_compiled_more(monkeypatch):
+    """It may have recorded another graph then."""
+    calls = []
+
+    def plain(field, y):
+        calls.append(y)
+        return doubled(field, y)
+
+    step = Recorded(GIVEN, doubled, plain)
+    for compiled in (1, 2):
+        monkeypatch.setattr(advances, "_compilations", lambda compiled=compiled: compiled)
+        for y in states(TRIALS + 2):
+            step((GIVEN, y), whole)
+    assert len(calls) == 2 * TRIALS
+
+
 def test_infinite_results_are_no_reason_to_give_up():
     def infinite(field, y):
         return torch.full_like(y, torch.inf), None
@@ -80,14 +96,15 @@ def test_infinite_results_are_no_reason_to_give_up():
     assert step.given_up is None
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError])
 @pytest.mark.parametrize("after", [0, TRIALS + 1])
-def test_a_graph_that_fails_is_given_up(after, caplog):
+def test_a_graph_that_fails_is_given_up(after, kind, caplog):
     calls = []
 
     def graph(field, y):
         calls.append(y)
         if len(calls) > after:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+            raise kind("operation not permitted when stream is capturing\nmore")
         return doubled(field, y)
 
     step = Recorded(GIVEN, graph, doubled)

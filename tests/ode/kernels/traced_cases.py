@@ -23,10 +23,10 @@ TIMES = torch.tensor([0.0, 0.3, 0.31, 1.0], dtype=torch.float64)
 class Net(nn.Module):
     """A field that offers nothing."""
 
-    def __init__(self):
+    def __init__(self, width=8):
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.first, self.last = nn.Linear(4, width), nn.Linear(width, 3)
 
     def forward(self, t, y):
         return self.last(nn.functional.silu(self.first(torch.cat([y, t.expand(len(y), 1)], 1))))
@@ -71,6 +71,15 @@ def by_flow(field, divergence):
     return compute
 
 
+def many_structures():
+    """More widths than torch compiles one function for: the rest steps eagerly, and is right."""
+    cases = []
+    for width in range(2, 14):
+        field = Net(width).double()
+        cases.append(both(field, by_solve(field, "checkpoint", method="euler", step_size=0.3)))
+    return {"difference": max(case["difference"] for case in cases), "same": all(case["same"] for case in cases)}
+
+
 def main(backend):
     """Run the cases that this backend is asked for."""
     torch.compile = functools.partial(torch.compile, backend=backend)
@@ -91,6 +100,8 @@ def main(backend):
             results[f"flow, {divergence}"] = both(field, by_flow(field, divergence))
         strange = Untraceable().double()
         results["untraceable"] = both(strange, by_solve(strange, "checkpoint", method="midpoint", step_size=0.3))
+    if backend == "aot_eager":
+        results["many structures"] = many_structures()
     graphs = len(advances._ADVANCES)
     seconds = compile_seconds()
     shapes = 0
