@@ -68,7 +68,7 @@ WORKLOADS: Mapping[str, Workload] = {
         _in_float64(tasks.trained_flow, 1e-10),
         "dopri5 in float64 at 1e-10",
         torch.float32,
-        grid(DECADES, (1e-3, 1e-5)),
+        grid((*DECADES, 1e-7), (1e-3, 1e-5)),
         (*WAYS, *COMPILED),
         grid(9, 3),
     ),

@@ -43,6 +43,9 @@ def _cells():
         for gradient in ("backprop", "checkpoint"):
             own = tasks.fixed(steps, "compiled")
             yield "CNF", "solver steps", steps, f"{gradient}, compiled", partial(tasks.flow, own, gradient)
+    for batch in BATCHES:
+        fast = partial(tasks.flow, tasks.fixed(4, "compiled"), "checkpoint", batch=batch)
+        yield "CNF", "batch", batch, "checkpoint, compiled", fast
     for gradient in GRADIENTS:
         four, many = tasks.fixed(4), tasks.fixed(STEPS)
         for times in TIMES:

@@ -193,7 +193,11 @@ PLANS = {
     "toy_100": Plan("toy FFJORD, batch 100", partial(toy, batch=100), 1, 15, DECADES),
     "toy_512": Plan("toy FFJORD, batch 512", partial(toy, batch=512), 1, 15, DECADES),
     "planar": Plan(
-        "planar CNF, batch 512", partial(flow, planar, "circles_node", 512, 10.0, estimated=False), 1, 11, DECADES
+        "planar CNF, t1 = 10, batch 512",
+        partial(flow, planar, "circles_node", 512, 10.0, estimated=False),
+        1,
+        11,
+        DECADES,
     ),
     "miniboone": Plan(
         "MINIBOONE-shaped FFJORD, batch 1000",
