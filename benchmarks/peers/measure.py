@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.peers import ours
 from benchmarks.peers.protocol import Outcome, Step, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
+from benchmarks.peers.shares import shares
 from benchmarks.peers.ways import BASELINE, ways_of
 from benchmarks.peers.workloads import PLANS, Plan, Workload, twice_the_batch
 from benchmarks.settings import DEVICE
@@ -47,6 +49,8 @@ def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
     for way, entry in zip(ways, entries, strict=True):
         entry["known"]["reference_tolerance"] = workload.exact_tolerance
         entry["known"] |= _overhead(workload, way, runs[way.key]) if way.key == BASELINE else {}
+        if way.peer == ours.PEER and runs[way.key].seconds and runs[way.key].step is not None:
+            entry["known"]["shares"] = shares(runs[way.key].step)
     return entries
 
 

@@ -55,7 +55,7 @@ def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dic
         "unit": number.unit,
         "ours": _summary(ours, number),
         "tier": tier if tier and ours else "",
-        "runs": outcomes(chosen[chosen["experiment"] == number.experiment], "seeds"),
+        "runs": "" if _cited(number) else outcomes(chosen[chosen["experiment"] == number.experiment], "seeds"),
         "verdict": _cited(number) or result,
         "note": number.note,
     }

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from repro import plotting
 from repro.report.benchmarks import OVERHEAD, entries, overhead, without_empty
 
+SHARES = "where its time goes"
 COLUMNS = (
     "machine",
     "workload",
@@ -19,19 +21,32 @@ COLUMNS = (
     "way",
     "time",
     "speed-up",
+    "over its backprop",
     "NFE forward / backward",
     "loss error",
     "gradient error",
     "time at the adjoint's error",
     "first call",
     OVERHEAD,
+    SHARES,
     "why not",
 )
 OURS = "neural-ode-ffjord-suite"
 """This package, which tables and figures call by what it is to their readers."""
 
 LABEL_SIZE = 6.5
-"""Points; of what is written beside bars and dots."""
+"""Points; of what is written beside dots."""
+
+KINDS = {
+    "adjoint, solved back": ("adjoint", "backsolve"),
+    "steps replayed": ("checkpoint",),
+}
+"""How a way gets its gradient -> what its name has in it."""
+OTHER = "through the solver"
+MARKERS = {OTHER: "s", **dict(zip(KINDS, ("o", "^"), strict=True))}
+"""Of the dots, by how a way gets its gradient."""
+REFERENCE = ("torchdiffeq", "backprop")
+"""Library and way that the second ratio is taken to."""
 
 
 def load_peers(folder: Path) -> list[dict[str, Any]]:
@@ -46,17 +61,22 @@ def peers(ways: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One line for each way to take each step; a way without times says why.
 
     Times are medians with half the interquartile range of interleaved steps, without the first call, which compiles.
-    Speed-ups are over torchdiffeq's adjoint in the same run. Errors are against float64 at tolerance 1e-10, that of the
-    gradient relative over all parameters. The time at the adjoint's error is interpolated between runs at several
-    tolerances; it is what the way takes for a gradient as exact as that of torchdiffeq's adjoint. Of
-    the adjoint it is also said, where that was measured, whether it is bound by overhead: whether at twice the batch an
+    Speed-ups are over torchdiffeq's adjoint in the same run, and beside them over its backprop. This suite's ways are
+    those of its compiled engine; its reference engine is torchdiffeq. Errors are against float64 at tolerance 1e-10,
+    that of the gradient relative over all parameters. The time at the adjoint's error is interpolated between runs at
+    several tolerances; it is what the way takes for a gradient as exact as that of torchdiffeq's adjoint. Of the
+    suite's ways it is told where a step's time goes under torch's profiler, whose own cost counts as Python; of the
+    adjoint it is also said, where that was measured, whether it is bound by overhead: whether at twice the batch an
     evaluation takes less than 1.25 times as long.
     """
-    return without_empty(pd.DataFrame([_line(way) for way in ways], columns=pd.Index(COLUMNS)), OVERHEAD)
+    reference = {(w["machine"], w["workload"]): w for w in ways if (w["peer"], w["way"]) == REFERENCE}
+    lines = [_line(way, reference.get((way["machine"], way["workload"]))) for way in ways]
+    return without_empty(pd.DataFrame(lines, columns=pd.Index(COLUMNS)), OVERHEAD, SHARES)
 
 
-def _line(way: dict[str, Any]) -> dict[str, str]:
+def _line(way: dict[str, Any], backprop: dict[str, Any] | None) -> dict[str, str]:
     done = is_timed(way)
+    second = done and backprop is not None and is_timed(backprop)
     values = (
         way["machine"],
         way["workload"],
@@ -65,12 +85,14 @@ def _line(way: dict[str, Any]) -> dict[str, str]:
         way["way"],
         f"{_milliseconds(way['median'])} ± {1e3 * way['iqr'] / 2:.2g} ms" if done else "-",
         f"{way['speedup']:.2f}" if done else "-",
+        f"{backprop['median'] / way['median']:.2f}" if second and backprop is not None else "-",
         f"{way['nfe_forward']} / {way['nfe_backward']}" if done else "-",
         f"{way['loss_error']:.1e}" if done else "-",
         f"{way['gradient_error']:.1e}" if done else "-",
         _at_equal_error(way) if done else "-",
         f"{way['first_call']:.2g} s" if done else "-",
         overhead(way),
+        ", ".join(f"{name} {share:.0%}" for name, share in way.get("shares", ())),
         "" if done else way["status"],
     )
     return dict(zip(COLUMNS, values, strict=True))
@@ -86,7 +108,7 @@ def _library(way: dict[str, Any]) -> str:
 
 
 def _name(peer: str) -> str:
-    return "this suite" if peer == OURS else peer
+    return "this suite (compiled)" if peer == OURS else peer
 
 
 def _milliseconds(seconds: float) -> str:
@@ -113,8 +135,9 @@ def draw_peers(ways: Sequence[dict[str, Any]]) -> Figure | None:
         chosen = [way for way in timed if (way["machine"], way["workload"]) == (machine, workload)]
         left, right = axes[2 * row : 2 * row + 2]
         left.set_title(f"{workload}, {_threads(chosen[0]['threads'])}", loc="left")
-        _bars(left, chosen, colours)
-        _dots(right, chosen, colours)
+        _times(left, chosen, colours)
+        _errors(right, chosen, colours)
+    _legend(figure, colours)
     return figure
 
 
@@ -122,46 +145,49 @@ def _threads(count: int) -> str:
     return "one thread" if count == 1 else f"{count} threads"
 
 
-def _bars(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]) -> None:
+def _style(way: dict[str, Any], colours: Mapping[str, str]) -> dict[str, Any]:
+    """Colour by library, marker by the kind of its gradient."""
+    return {"color": colours[way["peer"]], "marker": MARKERS[_kind(way["way"])], "linestyle": "none", "markersize": 5}
+
+
+def _kind(way: str) -> str:
+    return next((kind for kind, names in KINDS.items() if any(name in way for name in names)), OTHER)
+
+
+def _times(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]) -> None:
     """Time of a step, the fastest on top, with the ratio to torchdiffeq's adjoint."""
     ordered = sorted(ways, key=lambda way: -way["median"])
-    times = [1e3 * way["median"] for way in ordered]
-    axis.barh(
-        [_label(way) for way in ordered],
-        times,
-        xerr=[500 * way["iqr"] for way in ordered],
-        color=[colours[way["peer"]] for way in ordered],
-        error_kw={"linewidth": 0.7},
-        height=0.7,
-    )
-    for index, (way, time) in enumerate(zip(ordered, times, strict=True)):
+    for index, way in enumerate(ordered):
+        time = 1e3 * way["median"]
+        axis.errorbar(time, index, xerr=500 * way["iqr"], elinewidth=0.8, **_style(way, colours))
         axis.annotate(
-            f"{way['speedup']:.3g}x", (time, index), (6, 0), textcoords="offset points", va="center", size=LABEL_SIZE
+            f"{way['speedup']:.3g}x", (time, index), (7, 0), textcoords="offset points", va="center", size=LABEL_SIZE
         )
-    axis.set(xscale="log", xlabel="ms per training step", xlim=(min(times) / 2, 2.5 * max(times)))
+    times = [1e3 * way["median"] for way in ordered]
+    axis.set_yticks(range(len(ordered)), [_label(way) for way in ordered])
+    axis.set(xscale="log", xlabel="ms per training step", xlim=(min(times) / 1.5, 2.2 * max(times)))
     plotting.plain_log_ticks(axis, "x")
     axis.tick_params(axis="y", labelsize=LABEL_SIZE, length=0)
-    axis.grid(visible=False, axis="y")
 
 
-def _dots(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]) -> None:
-    """Error of the gradient against the time; left and low is better. Thin lines join a way's other tolerances.
-
-    A library's name stands at its fastest way; the bars beside name all of them in the same colours.
-    """
-    fastest = {way["peer"]: way["way"] for way in sorted(ways, key=lambda way: -way["median"])}
-    for index, way in enumerate(sorted(ways, key=lambda way: way["gradient_error"])):
+def _errors(axis: Axes, ways: Sequence[dict[str, Any]], colours: Mapping[str, str]) -> None:
+    """Error of the gradient against the time; left and low is better. Thin lines join a way's other tolerances."""
+    for way in ways:
         sweep = [(1e3 * point["seconds"], point["gradient_error"]) for point in way.get("sweep") or []]
         if sweep:
             axis.plot(*zip(*sweep, strict=True), color=colours[way["peer"]], linewidth=0.6, alpha=0.5)
-        place = 1e3 * way["median"], way["gradient_error"]
-        axis.plot(*place, "o", color=colours[way["peer"]], markersize=4)
-        if fastest[way["peer"]] == way["way"]:
-            above = 3 if index % 2 else -7  # by turns, so that neighbours keep apart
-            axis.annotate(_name(way["peer"]), place, (4, above), textcoords="offset points", size=LABEL_SIZE)
+        axis.plot(1e3 * way["median"], way["gradient_error"], **_style(way, colours))
     axis.set(xscale="log", yscale="log", xlabel="ms per training step", ylabel="relative error of the gradient")
-    axis.set_xlim(axis.get_xlim()[0], 3 * axis.get_xlim()[1])  # room for the words
     plotting.plain_log_ticks(axis, "x")
+
+
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    libraries = [Line2D([], [], color=colour, linewidth=3, label=_name(peer)) for peer, colour in colours.items()]
+    kinds = [
+        Line2D([], [], color="0.3", marker=marker, linestyle="none", markersize=5, label=kind)
+        for kind, marker in MARKERS.items()
+    ]
+    figure.legend(handles=[*libraries, *kinds], loc="outside upper center", ncols=5, fontsize=7.5)
 
 
 def _label(way: dict[str, Any]) -> str:

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from benchmarks.peers import measure as measuring
+from benchmarks.peers import ours
 from benchmarks.peers.protocol import Outcome, Way
 from benchmarks.peers.runner import Run, interleave, relative_error, start
+from benchmarks.peers.shares import shares
 from benchmarks.peers.torchdiffeq_way import WAYS as TORCHDIFFEQ
 from benchmarks.peers.ways import BASELINE, WAYS
 from benchmarks.peers.workloads import Plan, _sample, flow, odenet, twice_the_batch
@@ -179,6 +181,15 @@ def test_what_cannot_be_done_is_an_entry_with_its_reason(monkeypatch):
 def test_gradients_are_compared_over_all_parameters():
     exact = Outcome(0.0, (torch.tensor([3.0]), torch.tensor([[4.0]])))
     assert relative_error(Outcome(0.0, (np.array([3.0]), np.array([4.5]))), exact) == pytest.approx(0.1)
+
+
+def test_shares_of_a_native_step_add_up_and_name_the_kernel(given):
+    workload, _ = given("toy")
+    (way,) = [way for way in WAYS if (way.peer, way.name) == (ours.PEER, "checkpoint")]
+    told = dict(shares(way.build(workload, workload.rtol, workload.atol)))
+    assert sum(told.values()) == pytest.approx(1.0)
+    assert 0 < told["native steps"] < 1
+    assert "Python" in told
 
 
 def test_a_tables_rows_are_drawn_by_seed():

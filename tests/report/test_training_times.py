@@ -45,17 +45,24 @@ def test_an_ending_has_the_spread_over_seeds_or_else_over_the_test_set(folder):
 def test_the_finding_says_what_is_saved(folder):
     said = finding(load_trainings(folder))
     assert said.startswith(
-        "One takes 25 s by the compiled engine instead of 100 s (4.0 times as fast) and ends with 2.100"
+        "One takes 25 s by the compiled engine and adjoint instead of 100 s by torchdiffeq and adjoint (4.0 times as "
+        "fast) and ends with 2.100"
     )
 
 
 def test_the_finding_sets_the_difference_of_the_ends_against_its_error(folder):
     said = finding(load_trainings(folder))
-    assert "a difference of 0.1 ± 0.18, within twice its standard error" in said  # 0.125 √2
+    assert "a difference of 0.1 [-0.25, 0.45] (95 % interval over the test set)" in said  # 1.96 · 0.125 √2
     lines = load_trainings(folder)
     lines.loc[lines["engine"] == "compiled", "outcome"] += [0.0, 0.25, 0.5] * 2
     said = finding(lines)
-    assert "a difference of 0.38 ± 0.12, more than twice its standard error" in said  # 0.375, 0.25 / √2 / √2
+    assert "a difference of 0.38 [-1.2, 2] (95 % interval over 2 seeds)" in said  # 0.375, 12.7 · 0.25 / √2 / √2
+
+
+def test_trainings_of_other_seeds_are_not_subtracted(folder):
+    lines = load_trainings(folder)
+    lines.loc[lines["engine"] == "compiled", "seed"] += 7
+    assert "a difference that no common seed tells" in finding(lines)
 
 
 def test_nothing_measured_is_nothing_said(tmp_path):

@@ -18,9 +18,9 @@ MODELS = {
     "power_rnode": "FFJORD, RNODE's penalties",
     "power_steer": "FFJORD, STEER's end times",
     "power_fm": "one CNF, flow matching",
-    "power_fm_warm": "flow matching, then likelihood",
+    "power_fm_warm": "likelihood after flow matching",
     "power_fm_long": "one CNF, flow matching, more updates",
-    "power_fm_long_warm": "flow matching, then likelihood, more updates",
+    "power_fm_long_warm": "likelihood after flow matching, more updates",
 }
 """Cells on POWER -> what was trained."""
 STARTS_FROM = {"power_fm_warm": "power_fm", "power_fm_long_warm": "power_fm_long"}
@@ -34,19 +34,25 @@ OTHERS = {
 
 
 def draw_power(rows: pd.DataFrame) -> Figure | None:
-    """Validation NLL on POWER against updates and against hours of training, beside published test NLLs."""
+    """Validation NLL on POWER against updates and against hours of training, beside published test NLLs.
+
+    The runs shared their machine with more or less other work, so that hours are those that they took, not those that
+    they need; a warm start's are included.
+    """
     curves = {cell: table for cell in MODELS if not (table := _validations(rows, cell)).empty}
     if not curves:
         return None
     figure, (left, right) = plotting.new_figure(1, 2)
-    for cell, table in curves.items():
-        again, colour = divmod(list(MODELS).index(cell), len(plotting.PALETTE))
+    for index, (cell, table) in enumerate(curves.items()):
+        again, colour = divmod(index, len(plotting.PALETTE))
         before = _hours(rows, STARTS_FROM[cell]) if cell in STARTS_FROM else 0.0
         share = table.index.to_numpy(float) / float(table.index.max())
         style = {"color": plotting.PALETTE[colour], "label": MODELS[cell], "linewidth": 2.2 if again else 1.2}
+        style["linestyle"] = "--" if cell in STARTS_FROM else "-"  # whose updates come after another training's
         left.plot(table.index, table, **style)
         right.plot(before + share * _hours(rows, cell), table, **style)
-    for axis, label in ((left, "updates"), (right, "hours of training as run, warm start included")):
+    labels = "updates (dashed: after those of flow matching)", "hours as run, beside other work: no race"
+    for axis, label in zip((left, right), labels, strict=True):
         _published_lines(axis)
         axis.set(xlabel=label, ylabel="NLL / nats")
     left.set_xscale("log")

@@ -37,7 +37,7 @@ def draw_toys(rows: pd.DataFrame) -> Figure | None:
     for line, name in zip(axes, shown, strict=True):
         window, arrays = DENSITIES[name].window, found[name] or {}
         plotting.density_panel(line[0], plotting.restored(arrays["truth"]), window)
-        plotting.caption(line[0], f"lowest NLL {mean_text(rows, FIG2, name, 'nll_floor', 3)}")
+        plotting.caption(line[0], f"entropy {mean_text(rows, FIG2, name, 'nll_floor', 3)}")
         plotting.points_panel(line[2], arrays["sample"].astype(float), window)
         for axis, cell in zip((line[1], *line[3:]), (name, f"{name}_planar", GLOWS.get(name, "none")), strict=True):
             _draw_model(axis, rows, cell, window)
@@ -81,9 +81,9 @@ def _line(rows: pd.DataFrame, name: str, suffix: str) -> dict[str, str]:
     training = curve(rows, FIG2, cell)
     return {
         "data and model": f"{name}, {MODELS[suffix]}",
-        "lowest possible NLL": mean_text(rows, FIG2, cell, "nll_floor", 3),
+        "entropy of the data": mean_text(rows, FIG2, cell, "nll_floor", 3),
         "test NLL": mean_text(rows, FIG2, cell, "test_nll", 3),
-        "above the lowest": mean_text(rows, FIG2, cell, "test_gap", 3),
+        "above the data's own density on the same draws": mean_text(rows, FIG2, cell, "test_gap", 3),
         "the same at a tenth of the tolerance": mean_text(rows, FIG2, cell, "test_nll_tight", 3),
         "mass where the data have none": _percent(rows, cell, "empty_mass"),
         "the data's own mass there": _percent(rows, cell, "empty_mass_data"),

@@ -142,9 +142,9 @@ def fig5_table(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 "data and model": name,
-                "lowest possible NLL": mean_text(rows, FIG5, cell, "nll_floor", 3),
+                "entropy of the data": mean_text(rows, FIG5, cell, "nll_floor", 3),
                 "test NLL": mean_text(rows, FIG5, cell, "test_nll", 3),
-                "above the lowest": mean_text(rows, FIG5, cell, "test_gap", 3),
+                "above the data's own density on the same draws": mean_text(rows, FIG5, cell, "test_gap", 3),
                 "NFE, likelihood": mean_text(rows, FIG5, cell, "nfe_test", 0),
                 "NFE there / back, without density": " / ".join(
                     mean_text(rows, FIG5, cell, metric, 0) for metric in ("nfe_there", "nfe_back")

@@ -26,6 +26,8 @@ FIELDS = (
 )
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4)
 TARGETS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+OTHER_NETWORKS = ("ResNet",)
+"""Measured beside the ways to a gradient, and none of them."""
 ORACLES = ("brute force",)
 """Ways that are measured to compare with, and that nobody would take."""
 ESTIMATES = ("Hutchinson", "Hutch++", "XTrace", "bottleneck")
@@ -43,7 +45,11 @@ def choice_page(material: Material) -> bytes:
         section("Which gradient, for the error that it may have?", _part(material, "gradients", _gradients)),
         section("Which gradient, for the memory that there is?", _part(material, "memory", _memory)),
         section("Which divergence, by dimension?", _part(material, "divergence", _divergence)),
-        section("Which solver, by error?", _part(material, "solvers", _solvers)),
+        section(
+            "Which solver, by error?",
+            paragraph("Of fixed-step methods it is the step that reaches the error, which nobody knows beforehand."),
+            _part(material, "solvers", _solvers),
+        ),
         section("What a training step takes, by size", _part(material, "scaling", _scaling)),
     )
     return page("choose.html", "Which solver, which gradient, which divergence?", *body)
@@ -103,7 +109,7 @@ def _cheapest_gradient(cells: pd.DataFrame, work: str, error: float, column: str
 def _memory(cells: pd.DataFrame) -> Markup:
     parts = []
     for work, axis in (("CNF", "batch"), ("CNF", "solver steps"), ("ODE-Net", "solver steps"), ("field", "width")):
-        chosen = cells[(cells["workload"] == work) & (cells["axis"] == axis)]
+        chosen = cells[(cells["workload"] == work) & (cells["axis"] == axis) & ~cells["way"].isin(OTHER_NETWORKS)]
         caption = f"Peak of a training step in MiB, {work}, by {axis}"
         parts.append(best_by_row(chosen, axis, "value", "way", "peak_mib", caption, "MiB", "least memory"))
     return markup(parts)

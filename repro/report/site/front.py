@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from repro.papers import EXPERIMENTS, PAPERS
+from repro.report import remarks
 from repro.report.benchmarks import MeasuredClaim
 from repro.report.site.artefacts import of_experiment
 from repro.report.site.figures import thumbnail
@@ -27,7 +28,13 @@ def front_page(material: Material) -> bytes:
     body = (
         paragraph(f"{len(EXPERIMENTS)} artefacts of ", papers[0], " and ", papers[1], _total(material), class_="lead"),
         _bar(verdicts),
-        section("Artefacts", _artefacts(material), paragraph(TIERS, class_="origin"), id="artefacts"),
+        section(
+            "Artefacts",
+            _artefacts(material),
+            paragraph(remarks.NOT_COVERED),
+            paragraph(TIERS, class_="origin"),
+            id="artefacts",
+        ),
         section("Claims ledger", _ledger(material), id="claims"),
         section("Benchmarks", _benchmarks(material), _choose(), id="benchmarks"),
     )
@@ -66,7 +73,7 @@ def _artefacts(material: Material) -> Markup:
         "last run",
     )
     return table(
-        headers, [_artefact(material, name) for name in EXPERIMENTS], "Every artefact of both papers", "overview"
+        headers, [_artefact(material, name) for name in EXPERIMENTS], "Every artefact that is covered", "overview"
     )
 
 

@@ -155,4 +155,5 @@ def _source(path: Path, folder: Path) -> Source:
     words = frozenset(word for benchmark in content["benchmarks"] for word in benchmark["extra_info"])
     name = suite.get("gpu") or suite.get("cpu") or path.parent.name
     commit, day = str(suite.get("commit") or "")[:10], str(content.get("datetime") or "")[:10]
+    commit += " and changes" if commit and suite.get("dirty") else ""
     return Source(path.relative_to(folder).as_posix(), day, f"{name}{cores}", commit, words)

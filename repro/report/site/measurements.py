@@ -41,7 +41,13 @@ def _measured(material: Material, subject: Subject, entries: Measured) -> Markup
         facts(_known(sources)),
         section("Figure", pictures, id="figure"),
         section("Claims judged by it", _claims(material, subject, entries), id="claims"),
-        section("Everything measured", frame(subject.table(entries), subject.title, "filtered"), csv, id="table"),
+        section(
+            "Everything measured",
+            paragraph(_explained(subject)),
+            frame(subject.table(entries), subject.title, "filtered"),
+            csv,
+            id="table",
+        ),
         section("Measure it yourself", _command(subject), id="again"),
     )
 
@@ -52,6 +58,12 @@ def _known(sources: list[Source]) -> list[tuple[str, str]]:
         ("Hardware", "; ".join(dict.fromkeys(source.hardware for source in sources))),
         ("Measured on", " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""),
     ]
+
+
+def _explained(subject: Subject) -> str:
+    """What the table's columns are: what its maker says of itself beyond the first sentence, without its arguments."""
+    first, _, rest = (subject.table.__doc__ or "").partition("\n\n")
+    return " ".join(rest.partition("Args:")[0].split()) or " ".join(first.split())
 
 
 def _claims(material: Material, subject: Subject, entries: Measured) -> Markup:

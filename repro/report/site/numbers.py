@@ -57,7 +57,8 @@ def interval(number: Published, rows: pd.DataFrame) -> str:
     values = final_values(rows, number.experiment, number.cell, number.metric)
     if not values or number.metric in DETERMINISTIC:
         return ""
-    ends = _over_seeds(values) if len(values) > 1 else _over_test_set(number, rows, values[0])
+    of_test = number.metric == "test_error"  # whose interval is the test set's, as in the table of Table 1
+    ends = _over_seeds(values) if len(values) > 1 and not of_test else _over_test_set(number, rows, values[0])
     digits = len(number.printed.partition(".")[2]) + 1 if number.printed else 3
     return f"[{ends[0]:.{digits}f},\u00a0{ends[1]:.{digits}f}]" if ends else ""
 
@@ -71,7 +72,7 @@ def _over_test_set(number: Published, rows: pd.DataFrame, value: float) -> tuple
     names = ("test_errors", "test_images", f"{number.metric}_error")
     errors, images, spread = (final_values(rows, number.experiment, number.cell, name) for name in names)
     if number.metric == "test_error" and errors and images:
-        low, high = binomial_interval(round(errors[0]), round(images[0]))
+        low, high = binomial_interval(round(fmean(errors)), round(images[0]))
         return 100 * low, 100 * high
     if not spread:
         return None
