@@ -59,7 +59,7 @@ HARD = (
     (
         "Time.",
         "FFJORD's tabular trainings are far beyond two cores in their published form, and the paper does not say how "
-        "long they were: our updates stand in the table of Table 2, and no verdict is given against its numbers.",
+        "long they were: our updates stand in their table, and no verdict is given against the paper's numbers.",
     ),
     (
         "Glow as a baseline.",

@@ -8,7 +8,7 @@ import pytest
 
 from repro.report.benchmarks import OVERHEAD
 from repro.report.build import build
-from repro.report.peers import COLUMNS, draw_peers, load_peers, peers
+from repro.report.peers import COLUMNS, SHARES, draw_peers, load_peers, peers
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
 POINTS = [{"tolerance": 1e-4, "gradient_error": 1e-3, "seconds": 0.05}]
@@ -56,12 +56,23 @@ def folder(tmp_path):
 
 def test_a_way_is_a_line_and_one_without_times_says_why(folder):
     table = peers(load_peers(folder(TIMED, MISSING, {"ratio": 3.0})))
-    assert tuple(table.columns) == tuple(name for name in COLUMNS if name != OVERHEAD)
+    assert tuple(table.columns) == tuple(name for name in COLUMNS if name not in (OVERHEAD, SHARES))
     done, missing = table.to_dict("records")
     assert (done["library"], done["time"], done["speed-up"]) == ("zuko 1.6", "123 ± 10 ms", "2.50")
     assert (done["NFE forward / backward"], done["gradient error"]) == ("68 / n/a", "2.0e-04")
     assert (done["time at the adjoint's error"], done["why not"]) == ("62.5 ms", "")
     assert (missing["time"], missing["gradient error"], missing["why not"]) == ("-", "-", MISSING["status"])
+
+
+def test_where_time_goes_is_told_in_words(folder):
+    parts = [["aten::mm", 0.5], ["_Checkpoint", 0.2], ["Python", 0.2], ["other operations", 0.1]]
+    table = peers(load_peers(folder(TIMED | {"shares": parts}, TIMED)))
+    assert table[SHARES].tolist() == ["mm 50%, Python 40%, other operations 10%", ""]
+
+
+def test_the_second_ratio_is_to_backprop_in_the_same_run(folder):
+    table = peers(load_peers(folder(TIMED | {"peer": "torchdiffeq", "way": "backprop"}, TIMED, MISSING)))
+    assert table["over its backprop"].tolist() == ["1.00", "1.00", "-"]
 
 
 def test_overhead_is_shown_where_it_was_measured(folder):
