@@ -127,7 +127,7 @@ def hutchinson_suffices(rows: pd.DataFrame) -> Judgement:
     gaps = paired_cases(rows, FIG2, {name: (name, f"{name}_hutchinson") for name in COMPARED}, "test_gap")
     close = [b - a < 0.05 for a, b in gaps.found.values()]
     text = ", ".join(f"{name} {a:.3f} exact, {b:.3f} estimated" for name, (a, b) in gaps.found.items())
-    return gaps.judged(graded(close), f"nats above the entropy of the data: {text}")
+    return gaps.judged(graded(close), f"nats above the data's own density: {text}")
 
 
 FIG2_CLAIMS = (

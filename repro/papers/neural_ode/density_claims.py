@@ -105,7 +105,7 @@ def better_likelihood(rows: pd.DataFrame) -> Judgement:
     fits = [cnf < 0.1 for cnf, _ in pairs.found.values()]
     text = ", ".join(f"{name} {a:.3f} against {b:.3f}" for name, (a, b) in pairs.found.items())
     verdict = graded(better) if all(fits) else at_most_partly(graded(better))
-    return pairs.judged(verdict, f"nats above the entropy of the data, CNF against NF: {text}")
+    return pairs.judged(verdict, f"nats above the data's own density, CNF against NF: {text}")
 
 
 SECTION4_CLAIMS = (
