@@ -80,6 +80,7 @@ SUBJECTS = (
         peers.load_peers,
         peers.peers,
         peers.draw_peers,
+        peers.finding,
         word="peer",
     ),
     Subject(

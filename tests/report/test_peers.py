@@ -8,7 +8,7 @@ import pytest
 
 from repro.report.benchmarks import OVERHEAD
 from repro.report.build import build
-from repro.report.peers import COLUMNS, SHARES, draw_peers, load_peers, peers
+from repro.report.peers import COLUMNS, OURS, SHARES, draw_peers, finding, load_peers, peers
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
 POINTS = [{"tolerance": 1e-4, "gradient_error": 1e-3, "seconds": 0.05}]
@@ -73,6 +73,16 @@ def test_where_time_goes_is_told_in_words(folder):
 def test_the_second_ratio_is_to_backprop_in_the_same_run(folder):
     table = peers(load_peers(folder(TIMED | {"peer": "torchdiffeq", "way": "backprop"}, TIMED, MISSING)))
     assert table["over its backprop"].tolist() == ["1.00", "1.00", "-"]
+
+
+def test_the_finding_sets_the_suite_beside_the_fastest_other(folder):
+    own = TIMED | {"peer": OURS, "speedup": 9.71}
+    slow = TIMED | {"peer": "torchode", "speedup": 1.5}
+    assert finding(load_peers(folder(slow, own, TIMED, MISSING))).endswith(": 9.71 on toy (fastest other: zuko 2.5).")
+
+
+def test_without_a_way_of_the_suites_nothing_is_found(folder):
+    assert finding(load_peers(folder(TIMED, MISSING))) == ""
 
 
 def test_overhead_is_shown_where_it_was_measured(folder):

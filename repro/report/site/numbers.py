@@ -21,9 +21,9 @@ OWN = "this machine"
 """The comparison's column of one's own runs, where there is one."""
 COLUMNS = ("cell", "metric", "method", "paper", "ours", INTERVAL, OWN, "unit", "verdict", "tier", "runs", "note")
 RULE = (
-    "Ours is the mean ± standard deviation over seeds. The interval is Student's over seeds; for one seed, Wilson's "
-    "over test images, or 1.96 standard errors over test rows. Only runs of the tier paper get a verdict against the "
-    "paper, apart from counts of parameters."
+    "Ours is the mean ± standard deviation over seeds. The interval of a test error is Wilson's over test images, that "
+    "of other numbers Student's over seeds or, for one seed, 1.96 standard errors over test rows. Only runs of the tier "
+    "paper get a verdict against the paper, apart from counts of parameters."
 )
 
 
