@@ -22,8 +22,8 @@ OWN = "this machine"
 COLUMNS = ("cell", "metric", "method", "paper", "ours", INTERVAL, OWN, "unit", "verdict", "tier", "runs", "note")
 RULE = (
     "Ours is the mean ± standard deviation over seeds. The interval of a test error is Wilson's over test images, that "
-    "of other numbers Student's over seeds or, for one seed, 1.96 standard errors over test rows. Only runs of the tier "
-    "paper get a verdict against the paper, apart from counts of parameters."
+    "of other numbers Student's over seeds or, for one seed, 1.96 standard errors over test rows. Only runs of the "
+    "tier paper get a verdict against the paper, apart from counts of parameters."
 )
 
 
