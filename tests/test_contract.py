@@ -55,7 +55,7 @@ def test_every_tier_gives_settings_of_the_cells_type(name, cell, tier):
     config = experiment.config(cell, tier)
     assert type(config) is type(experiment.cells[cell])
     assert isinstance(config, Config)
-    assert type(config).__module__ == experiment.measure.__module__
+    assert type(config).__module__.rpartition(".")[0] == experiment.measure.__module__.rpartition(".")[0]
     assert config.seed == 0
     if tier == "paper":
         assert config == experiment.cells[cell]

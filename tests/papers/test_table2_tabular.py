@@ -497,7 +497,7 @@ def test_figure_and_table_show_what_was_run(published):
     rows = frame(*((TABLE2, cell, "validation_nll", value, step) for cell, step, value in curve))
     rows = pd.concat([rows, *(finals(TABLE2, m, {"power": v}) for m, v in (("wall_time", 3600), ("test_nll", -0.3)))])
     figure = tabular_pictures.draw_power(rows)
-    assert figure.axes[0].get_xlabel() == "updates"
+    assert figure.axes[0].get_xlabel().startswith("updates")
     lines = {line.get_label(): line.get_ydata()[0] for line in figure.axes[0].lines[1:]}
     assert lines["FFJORD, paper"] == tabular_claims.value_of("power", "FFJORD")
     assert lines["MAF, paper"] == tabular_claims.value_of("power", "MAF")

@@ -148,7 +148,7 @@ def test_every_density_is_drawn_with_its_likelihood_and_its_cost(tmp_path):
         save_arrays(folder / ARRAYS, {"density": image, "truth": image, "sample": np.zeros((5, 2), np.float16)})
     figure = fig2_toy2d.EXPERIMENT.draw["ffjord_fig2"](rows)
     captions = [axis.get_xlabel() for axis in figure.axes]
-    assert captions == ["lowest NLL 2.832", "NLL 2.900\nNFE 80", "", "NLL 3.900\nNFE 81", "NLL 3.500\nno solver"]
+    assert captions == ["entropy 2.832", "NLL 2.900\nNFE 80", "", "NLL 3.900\nNFE 81", "NLL 3.500\nno solver"]
 
 
 def sets(metric, values, **keys):

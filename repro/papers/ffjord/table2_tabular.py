@@ -210,7 +210,8 @@ def _smoke(config: Config) -> Config:
     return replace(
         _small(config),
         batch=100,
-        iterations=6 if _own_budget(config) else 4,
+        # every cell has settings of its own
+        iterations=4 + _own_budget(config) * (4 if config.iterations > 100_000 else 2),
         validation_every=2,
         validation_rows=100,
         test_rows=200,
