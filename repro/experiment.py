@@ -180,6 +180,9 @@ class Experiment(Generic[C]):
             set's size, a protocol that differs): a function of the number, the rows and the tier.
         deviations: where paper, public code and we differ.
         method: the row of the paper's table that our cells reproduce, where a cell has several.
+        baselines: other rows of that table that every run measures too, without training -> by which metric.
+        longer: cells that were cut down for want of time -> the same with more updates, whose runs below the tier
+            `paper` stand beside the paper's numbers instead, whatever they reached.
         version: raised when a fix changes numbers; part of the digest, noted in CHANGELOG.md.
     """
 
@@ -198,6 +201,8 @@ class Experiment(Generic[C]):
     judges: Mapping[str, Callable[[Published, pd.DataFrame, str], NumberVerdict]] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
     method: str | None = None
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    longer: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
 
     def config(self, cell: str, tier: Tier) -> C:

@@ -158,6 +158,21 @@ def final_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) ->
     return list(seed_values(rows, experiment, cell, metric).values())
 
 
+def standing_for(rows: pd.DataFrame, experiment: str, cell: str, longer: Mapping[str, str]) -> str:
+    """The cell whose runs speak for a cell: itself, or the same with more updates where only that was run in full.
+
+    Args:
+        rows: as `load` gives them.
+        experiment: the experiment's name.
+        cell: a cell of the paper.
+        longer: as an `Experiment` has it.
+    """
+    runs = rows[(rows["experiment"] == experiment) & (rows["status"] == "ok")]
+    in_full = ((runs["cell"] == cell) & (runs["tier"] == "paper")).any()
+    other = longer.get(cell, cell)
+    return cell if in_full or not (runs["cell"] == other).any() else other
+
+
 def mean_pair(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> tuple[float, float] | None:
     """A metric's means in two cells over the seeds that both have, or None if there is no such seed."""
     first, second = (seed_values(rows, experiment, cell, metric) for cell in (a, b))

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from repro.checkpoint import load_tensors, save_tensors
+from repro.commands import _agrees
 from repro.papers import EXPERIMENTS
-from repro.results import results_root
+from repro.results import Row, results_root
 
 SMALL = ["--epochs", "1", "--train-limit", "256", "--evaluation-limit", "100"]
 MLP = ["run", "neural_ode/table1_mnist", "mlp", *SMALL]
@@ -115,6 +116,19 @@ def test_evaluate_says_in_one_line_what_is_wrong(call, tmp_path):
     weights.unlink()
     code, _, err = call("evaluate", folders()[0])
     assert (code, err) == (1, f"error: {folders()[0]} holds no weights to evaluate\n")
+    record = folders()[0] / "run.json"
+    for text in (record.read_text()[:-20], "[]", "{}"):
+        record.write_text(text)
+        code, _, err = call("evaluate", folders()[0])
+        assert code == 1
+        assert err.startswith(f"error: {record} is damaged")
+        assert err.count("\n") == 1
+
+
+def test_errors_made_of_rounding_may_differ_from_the_record_by_their_factor():
+    error = [Row("reversibility_error", value, "of the largest coordinate") for value in (2e-4, 1.9e-3, 2.1e-3)]
+    assert [_agrees(row, 2e-4) for row in error] == [True, True, False]
+    assert not _agrees(Row("test_nll", 1.9e-3, "nats"), 2e-4)
 
 
 # --- run -------------------------------------------------------------------------------------------------------------

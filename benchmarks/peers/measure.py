@@ -20,6 +20,8 @@ from repro.measuring.fits import cost_at
 from repro.measuring.overhead import Sized, doubling
 
 SWEEP_ROUNDS = 5
+LONGEST_SWEPT = 5.0
+"""Seconds of a step, beyond which a way is timed at the workload's own tolerance alone."""
 
 
 def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
@@ -44,7 +46,8 @@ def measure(name: str, only: str | None = None) -> list[dict[str, Any]]:
     for way in ways:
         _count(way, workload, runs[way.key])
     able = [way for way in ways if runs[way.key].seconds]
-    points = _points(_sweep(plan, workload, reference, able, runs), reference, runs)
+    swept = [way for way in able if runs[way.key].median <= LONGEST_SWEPT]
+    points = _points(_sweep(plan, workload, reference, swept, runs), reference, runs)
     entries = [_entry(name, way, runs, reference, points) for way in ways]
     for way, entry in zip(ways, entries, strict=True):
         entry["known"]["reference_tolerance"] = workload.exact_tolerance
@@ -121,12 +124,12 @@ def _entry(
         }
         if baseline is not None and baseline.outcome is not None:
             known["speedup"] = baseline.median / run.median
-            known |= _at_equal_error(points[way.key], relative_error(baseline.outcome, reference), plan)
+            known |= _at_equal_error(points[way.key], relative_error(baseline.outcome, reference))
     return {"known": known, "seconds": run.seconds}
 
 
-def _at_equal_error(points: Sequence[Point], error: float, plan: Plan) -> dict[str, Any]:
-    if not plan.sweep:
+def _at_equal_error(points: Sequence[Point], error: float) -> dict[str, Any]:
+    if not points:
         return {"equal_error": "not swept"}
     seconds, how = cost_at([(point["gradient_error"], point["seconds"]) for point in points], error)
     return {"equal_error": how, "seconds_at_equal_error": seconds, "sweep": list(points)}

@@ -211,6 +211,6 @@ PLANS = {
         2,
         5,
     ),
-    "odenet": Plan("ODE-Net, batch 128", odenet, 2, 7, kind="Classification"),
+    "odenet": Plan("ODE-Net, batch 128", odenet, 2, 7, (1e-2, 1e-4), kind="Classification"),
 }
-"""Workloads by name. The large ones have no sweep: at tighter tolerances a step of theirs takes too long."""
+"""Workloads by name. The large flows have no sweep: at tighter tolerances a step of theirs takes too long."""

@@ -42,7 +42,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
 
 
 def fetch(name: str, archive: Archive = ZENODO, *, progress: bool = True) -> list[Path]:
-    """Download and unpack a data set; what is there already is left alone.
+    """Download and unpack a data set; a file that is there already is left alone if it is as it was unpacked.
 
     Args:
         name: one of `MEMBERS`.
@@ -58,10 +58,18 @@ def fetch(name: str, archive: Archive = ZENODO, *, progress: bool = True) -> lis
     """
     check_name("name", name, MEMBERS)
     targets = {member: fetched_root() / name / Path(member).name for member in MEMBERS[name]}
-    wanted = {member: path for member, path in targets.items() if not (path.exists() and note_of(path).exists())}
+    wanted = {member: path for member, path in targets.items() if not _sound(path)}
     if wanted:
         _unpack(_downloaded(archive, progress), wanted)
     return list(targets.values())
+
+
+def _sound(path: Path) -> bool:
+    """Whether a file is there, with the bytes that its note says."""
+    if not (path.is_file() and note_of(path).exists()):
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == note_of(path).read_text().strip()
 
 
 def _downloaded(archive: Archive, progress: bool) -> Path:

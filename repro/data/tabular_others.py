@@ -33,8 +33,15 @@ def load_gas() -> Splits[Table]:
         DataError: The file is absent, can't be read, or has another shape.
     """
     raw = read_verified(GAS_FILE)
-    rows = gas_rows(parsed(GAS_FILE, raw, pd.read_pickle))
+    rows = gas_rows(parsed(GAS_FILE, raw, _pickled))
     return finished("gas", tenths(rows), hashes([GAS_FILE], raw))
+
+
+def _pickled(file: BytesIO) -> pd.DataFrame:
+    table = pd.read_pickle(file)
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"it holds a {type(table).__name__}")
+    return table.astype(float)
 
 
 def gas_rows(table: pd.DataFrame) -> Rows:
@@ -66,7 +73,7 @@ def load_hepmass() -> Splits[Table]:
 
 
 def _csv(file: BytesIO) -> pd.DataFrame:
-    return pd.read_csv(file, index_col=False)
+    return pd.read_csv(file, index_col=False).astype(float)
 
 
 def hepmass_parts(train: pd.DataFrame, test: pd.DataFrame) -> tuple[Rows, Rows, Rows]:

@@ -100,7 +100,8 @@ class Grid:
         self._solver, self._sizes = solver, sizes
         self._starts = starts
         self._sign = 1.0 if t[-1] > t[0] else -1.0
-        ends = [self._sign * start for start in torch.stack(starts).tolist()[1:]]
+        self._numbers = list(zip(torch.stack(starts).tolist(), torch.stack(sizes).tolist(), strict=True))
+        ends = [self._sign * start for start, _ in self._numbers[1:]]
         self._step_of = [bisect_left(ends, self._sign * time) for time in t.tolist()[1:]]
 
     def __len__(self) -> int:
@@ -121,6 +122,9 @@ class Grid:
 
     def times(self, n: int, t: Times) -> StageTimes:
         """Return step n as Python numbers."""
+        if self._solver.is_adaptive:
+            start, size = self._numbers[n]
+            return StageTimes(start, self._sign * size, start + self._sign * size)
         step = self.step(n, t.detach())
         return StageTimes(step.start.item(), step.size.item(), step.end.item())
 

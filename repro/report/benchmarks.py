@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from repro.experiment import Judgement
+from repro.measuring.fits import crossover
 
 Measured = Any
 """What a subject's `load` gives: a table, or a list of entries, with a machine each; empty where nothing was."""
@@ -72,6 +73,23 @@ def overhead(known: Mapping[str, Any]) -> str:
 def without_empty(table: pd.DataFrame, *optional: str) -> pd.DataFrame:
     """Leave out those of the optional columns in which nothing was measured, as in files from before there were any."""
     return table.drop(columns=[name for name in optional if not table[name].astype(bool).any()])
+
+
+def crossover_of(cells: pd.DataFrame, cost: str, dear: str, cheap: str) -> float | None:
+    """From which `value` on one way's cost exceeds another's, among what worked; None where that is not known.
+
+    Args:
+        cells: With the columns `value`, `way`, `status` and the cost.
+        cost: A column.
+        dear: A way.
+        cheap: Another.
+    """
+    done = cells[cells["status"] == "ok"]
+    table = done.pivot_table(index="value", columns="way", values=cost, aggfunc="first").sort_index()
+    if not {dear, cheap} <= set(table.columns):
+        return None
+    table = table[[dear, cheap]].dropna().astype(float)
+    return crossover(table.index.tolist(), table[dear].tolist(), table[cheap].tolist())
 
 
 def sentence(parts: Iterable[str]) -> str:

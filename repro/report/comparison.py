@@ -1,13 +1,15 @@
 """Every published number beside ours, with the verdict of the rule in `repro.verdicts`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 
+from repro.experiment import Experiment
 from repro.papers import EXPERIMENTS
 from repro.published import Published
-from repro.results import final_values, outcomes
+from repro.results import final_values, outcomes, standing_for
 from repro.verdicts import verdict
 
 SCALES = {("parameters", "M"): 1e-6}
@@ -43,8 +45,10 @@ def comparison(published: Sequence[Published], rows: pd.DataFrame, own: pd.DataF
 
 
 def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, str]:
-    chosen, tier = one_tier(rows[rows["cell"] == number.cell], number.experiment, tiers)
-    ours = _ours(number, chosen)
+    experiment = EXPERIMENTS.get(number.experiment)
+    cell = standing_for(rows, number.experiment, number.cell, experiment.longer if experiment else {})
+    chosen, tier = one_tier(rows[rows["cell"] == cell], number.experiment, tiers)
+    ours = _ours(number, cell, chosen)
     result = _judged(number, ours, chosen, tier or "")
     return {
         "artefact": number.source,
@@ -57,7 +61,7 @@ def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dic
         "tier": tier if tier and ours else "",
         "runs": "" if _cited(number) else outcomes(chosen[chosen["experiment"] == number.experiment], "seeds"),
         "verdict": _cited(number) or result,
-        "note": number.note,
+        "note": "; ".join(filter(None, [number.note, f"ours by {cell}" if ours and cell != number.cell else ""])),
     }
 
 
@@ -67,7 +71,8 @@ def _judged(number: Published, ours: list[float], rows: pd.DataFrame, tier: str)
     experiment = EXPERIMENTS.get(number.experiment)
     if experiment is not None and number.metric in experiment.judges:
         return experiment.judges[number.metric](number, rows, tier).status
-    return verdict(number, ours, tier=tier, deterministic=number.metric in DETERMINISTIC).status
+    deterministic = number.metric in DETERMINISTIC or number.method in _baselines(experiment)
+    return verdict(number, ours, tier=tier, deterministic=deterministic).status
 
 
 def _printed(number: Published) -> str:
@@ -79,18 +84,25 @@ def _printed(number: Published) -> str:
 def _cited(number: Published) -> str:
     """A baseline that the suite quotes and does not rerun."""
     experiment = EXPERIMENTS.get(number.experiment)
-    other = experiment is not None and experiment.method not in (None, number.method)
-    return "cited, not rerun" if other else ""
+    if experiment is None or experiment.method in (None, number.method) or number.method in experiment.baselines:
+        return ""
+    return "cited, not rerun"
 
 
-def _ours(number: Published, rows: pd.DataFrame) -> list[float]:
+def _baselines(experiment: Experiment[Any] | None) -> Mapping[str, str]:
+    return experiment.baselines if experiment is not None else {}
+
+
+def _ours(number: Published, cell: str, rows: pd.DataFrame) -> list[float]:
     if _cited(number):
         return []
-    values = final_values(rows, number.experiment, number.cell, number.metric)
-    of_metric = rows[(rows["experiment"] == number.experiment) & (rows["metric"] == number.metric)]
+    experiment = EXPERIMENTS.get(number.experiment)
+    metric = _baselines(experiment).get(number.method, number.metric)
+    values = final_values(rows, number.experiment, cell, metric)
+    of_metric = rows[(rows["experiment"] == number.experiment) & (rows["metric"] == metric)]
     unit = of_metric["unit"].iloc[0] if len(of_metric) else number.unit
     values = [value * SCALES.get((unit, number.unit), 1.0) for value in values]
-    return values[:1] if number.metric in DETERMINISTIC else values
+    return values[:1] if number.metric in DETERMINISTIC or number.method in _baselines(experiment) else values
 
 
 def _summary(values: list[float], number: Published) -> str:

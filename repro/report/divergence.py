@@ -9,7 +9,7 @@ import pandas as pd
 
 from repro.experiment import NOT_ATTEMPTED, Judgement, rule_of
 from repro.measuring.fits import Fit, deviation_interval, exponent
-from repro.report.benchmarks import MeasuredClaim, entries, first_machine, sentence
+from repro.report.benchmarks import MeasuredClaim, crossover_of, entries, first_machine, sentence
 
 MIB = 2**20
 COLUMNS = (
@@ -102,22 +102,9 @@ def growth(done: pd.DataFrame, column: str) -> Fit | None:
 
 
 def crossover(cells: pd.DataFrame, dear: str, cheap: str) -> float | None:
-    """The dimension from which on one way takes longer than another, forward and backward; None where they never cross.
-
-    Between measured dimensions times are taken as powers. Where `dear` is dearer from the least dimension on, that is
-    the answer.
-    """
-    chosen = cells[(cells["axis"] == "dimension") & (cells["pass"] == BOTH) & (cells["status"] == "ok")]
-    table = chosen.pivot_table(index="value", columns="way", values="seconds", aggfunc="first").sort_index()
-    if not {dear, cheap} <= set(table.columns):
-        return None
-    table = table[[dear, cheap]].dropna()
-    ratio, dims = np.log((table[dear] / table[cheap]).to_numpy(float)), table.index.to_numpy(dtype=float)
-    beyond = next((i for i in range(len(ratio)) if (ratio[i:] > 0).all()), None)
-    if beyond is None or beyond == 0:
-        return None if beyond is None else float(dims[0])
-    a, b = ratio[beyond - 1], ratio[beyond]
-    return float(np.exp(np.log(dims[beyond - 1]) - a * np.log(dims[beyond] / dims[beyond - 1]) / (b - a)))
+    """The dimension from which on one way takes longer than another, forward and backward; None where it never does."""
+    chosen = cells[(cells["axis"] == "dimension") & (cells["pass"] == BOTH)]
+    return crossover_of(chosen, "seconds", dear, cheap)
 
 
 def finding(cells: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from repro.experiment import NOT_ATTEMPTED, Judgement, graded, rule_of
 from repro.measuring.fits import Fit, slope
-from repro.report.benchmarks import MeasuredClaim, entries, first_machine, sentence, without_empty
+from repro.report.benchmarks import MeasuredClaim, crossover_of, entries, first_machine, sentence, without_empty
 
 MIB = 2**20
 COLUMNS = (
@@ -122,20 +122,8 @@ def _by_phase(done: pd.DataFrame) -> str:
 
 
 def crossover(cells: pd.DataFrame) -> float | None:
-    """The width from which on a step by the adjoint needs more than one by backprop; None where they do not cross.
-
-    Between two measured widths memory is taken as a power of the width.
-    """
-    chosen = cells[(cells["axis"] == "width") & (cells["status"] == "ok")]
-    table = chosen.pivot_table(index="value", columns="way", values="peak_mib", aggfunc="first").sort_index()
-    if not {"adjoint", "backprop"} <= set(table.columns):
-        return None
-    ratio = np.log((table["adjoint"] / table["backprop"]).to_numpy(dtype=float))
-    widths = np.log(table.index.to_numpy(dtype=float))
-    for i in range(len(ratio) - 1):
-        if ratio[i] <= 0 < ratio[i + 1]:
-            return float(np.exp(widths[i] - ratio[i] * (widths[i + 1] - widths[i]) / (ratio[i + 1] - ratio[i])))
-    return None
+    """The width from which on a step by the adjoint needs more memory than one by backprop; None if it never does."""
+    return crossover_of(cells[cells["axis"] == "width"], "peak_mib", "adjoint", "backprop")
 
 
 def finding(cells: pd.DataFrame) -> str:

@@ -81,7 +81,9 @@ def _shown(pictures: Sequence[Picture], prefix: str) -> str:
 
 
 def _transposed(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows and columns exchanged: a wide table is read more easily on a narrow page."""
+    """Rows and columns exchanged, where there are more columns: a narrow page has room for a long table."""
+    if len(table.columns) <= len(table):
+        return table
     key = table.columns[0]
     return table.set_index(key).T.rename_axis("").reset_index()
 

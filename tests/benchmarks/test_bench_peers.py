@@ -178,6 +178,17 @@ def test_what_cannot_be_done_is_an_entry_with_its_reason(monkeypatch):
     assert known[1]["equal_error"] in ("interpolated", "at most", "not reached")
 
 
+def test_a_way_too_slow_for_the_sweep_has_no_time_at_equal_error(monkeypatch):
+    workload = tiny_toy()
+    ways = [way for way in WAYS if way.key == BASELINE]
+    monkeypatch.setattr(measuring, "PLANS", {"tiny": Plan("tiny", lambda: workload, 1, 2, sweep=(1e-3,))})
+    monkeypatch.setattr(measuring, "ways_of", lambda name: ways)
+    monkeypatch.setattr(measuring, "LONGEST_SWEPT", 0.0)
+    known = measuring.measure("tiny")[0]["known"]
+    assert known["equal_error"] == "not swept"
+    assert "sweep" not in known
+
+
 def test_gradients_are_compared_over_all_parameters():
     exact = Outcome(0.0, (torch.tensor([3.0]), torch.tensor([[4.0]])))
     assert relative_error(Outcome(0.0, (np.array([3.0]), np.array([4.5]))), exact) == pytest.approx(0.1)

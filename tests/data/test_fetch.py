@@ -61,6 +61,8 @@ def test_a_set_is_fetched_once_and_then_verified_at_every_read(serve):
     assert fetch("hepmass", Archive("http://127.0.0.1:1/none", "0" * 32), progress=False) == paths
     paths[0].write_bytes(b"label,f0\n1,3\n")
     assert check(HEPMASS_TRAIN).status == "corrupt"
+    fetch("hepmass", archive, progress=False)
+    assert check(HEPMASS_TRAIN).status == "ok"
 
 
 def test_another_archive_is_refused_and_leaves_nothing(serve):
@@ -104,6 +106,8 @@ def test_a_server_that_is_not_there_is_one_line():
 def test_an_unknown_name_is_refused_with_those_that_are_known(call):
     with pytest.raises(ValueError, match="name must be one of: gas, hepmass, miniboone, bsds300; got 'power'"):
         fetch("power")
+    code, _, err = call("data", "fetch", "power")
+    assert (code, err) == (1, "error: data fetch: power ships with the package, there is nothing to fetch\n")
     code, _, err = call("data", "fetch", "nothing")
     assert code == 1
     assert err == "error: data fetch: name must be one of: gas, hepmass, miniboone, bsds300; got 'nothing'\n"

@@ -52,6 +52,14 @@ def test_a_truncated_pickle_is_named_in_one_line(gas, folder):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [[1, 2], {"Time": 0}, pd.DataFrame({"Time": [0], "Meth": 0, "Eth": 0, "a": "x"})])
+def test_a_pickle_of_something_else_is_named_in_one_line(content, folder):
+    (folder / "gas" / "ethylene_CO.pickle").write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=r"data file gas/ethylene_CO.pickle can't be read") as caught:
+        others.load_gas()
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture
 def hepmass():
     """Training and test table: label, three features of which the second has a floor, and a broken test column."""
@@ -97,6 +105,14 @@ def test_hepmass_is_read_from_two_csv_files(hepmass, folder):
     (folder / "hepmass" / "1000_test.csv").write_bytes(b"")
     with pytest.raises(DataError, match=r"1000_test.csv can't be read as csv"):
         others.load_hepmass()
+
+
+def test_a_word_among_hepmass_numbers_is_named_in_one_line(hepmass, folder):
+    for table, name in zip(hepmass, ("1000_train.csv", "1000_test.csv"), strict=True):
+        table.astype(object).replace(table.iloc[0, 1], "x").to_csv(folder / "hepmass" / name, index=False)
+    with pytest.raises(DataError, match=r"1000_train.csv can't be read as csv .*'x'") as caught:
+        others.load_hepmass()
+    assert "\n" not in str(caught.value)
 
 
 def test_hepmass_files_that_do_not_fit_together_are_refused(hepmass):

@@ -14,14 +14,16 @@ from torch import nn
 
 import repro
 from repro.checkpoint import load_tensors
+from repro.data import DATASETS, DataError
 from repro.experiment import BudgetReached, Context, Interrupted
 from repro.flows import CNF, Stack
 from repro.likelihood import judged
 from repro.loading import NotPublished
 from repro.ode import Solver
 from repro.papers.ffjord import table2_tabular as table2
-from repro.papers.ffjord import tabular_claims, tabular_judging, tabular_pictures, tabular_training
+from repro.papers.ffjord import tabular_claims, tabular_judging, tabular_pictures, tabular_tables, tabular_training
 from repro.papers.ffjord.tabular_claims import SETS, TABLE2
+from repro.published import load_published
 from repro.results import Row
 from repro.runner import MAX_COMMITTED_CHECKPOINT
 from repro.training import CHECKPOINT, fit
@@ -426,6 +428,17 @@ def test_a_gaussians_own_nll_is_its_entropy():
     assert tabular_judging.gaussian_nll(x[:20_000], x[20_000:]) == pytest.approx(entropy, abs=0.03)
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_a_gaussian_has_the_likelihood_that_maf_prints(name):
+    try:
+        splits = DATASETS[name].load()
+    except DataError as error:
+        pytest.skip(f"{name} is not here: {error}")
+    printed = {n.cell: n for n in load_published(PUBLISHED) if (n.metric, n.method) == ("test_nll", "Gaussian")}
+    found = tabular_judging.gaussian_nll(splits.train, splits.test)
+    assert found == pytest.approx(printed[name].value, abs=0.006)
+
+
 # --- claims, figure, table -------------------------------------------------------------------------------------------
 
 REACHED = {"power": -0.46, "gas": -8.6, "hepmass": 14.9, "miniboone": 10.4, "bsds300": -157.5}
@@ -459,6 +472,19 @@ def test_other_numbers_do_not(published, change, reaches, maf, tan):
     assert tabular_claims.beats_tan(rows).verdict == tan
 
 
+def test_gas_cut_short_above_maf_says_nothing_and_below_it_contradicts(published):
+    for gas, verdict in ((99.0, "inconclusive"), (-11.0, "not reproduced")):
+        assert tabular_claims.beats_maf(finals(TABLE2, "test_nll", {"gas": gas})).verdict == verdict
+
+
+def test_the_training_with_more_updates_speaks_for_power_unless_it_was_trained_in_full(published):
+    cut = finals(TABLE2, "test_nll", {"power": 0.1, "power_long": -0.3})
+    assert "power -0.30, MAF -0.24" in tabular_claims.beats_maf(cut).evidence
+    assert tabular_claims.beats_maf(cut).verdict == "partly"
+    full = pd.concat([in_full({"power": 0.1}), finals(TABLE2, "test_nll", {"power_long": -0.3}).assign(tier="paper")])
+    assert "power 0.10" in tabular_claims.reaches_the_table(full).evidence
+
+
 def test_a_training_cut_short_counts_only_where_it_holds(published):
     cut = finals(TABLE2, "test_nll", {"power": 0.1, "miniboone": 10.4})
     reached = tabular_claims.reaches_the_table(cut)
@@ -481,15 +507,27 @@ def test_one_set_alone_is_at_most_partly_and_none_is_not_attempted(published):
 
 def test_the_probes_are_judged_by_the_papers_bound():
     small, large = (dict.fromkeys(SETS, value) for value in (1e-7, 2e-4))
-    assert tabular_claims.probes_add_little(finals(TABLE2, "probe_variance", small)).verdict == "reproduced"
-    mixed = finals(TABLE2, "probe_variance", large | {"power": 1e-6})
-    assert tabular_claims.probes_add_little(mixed).verdict == "partly"
+    cut, mixed = finals(TABLE2, "probe_variance", small), finals(TABLE2, "probe_variance", large | {"power": 1e-6})
+    assert tabular_claims.probes_add_little(cut.assign(tier="paper")).verdict == "reproduced"
+    assert tabular_claims.probes_add_little(mixed.assign(tier="paper")).verdict == "partly"
+    # noise grows as a field is trained: too little of it may be for want of training, too much is not
+    assert tabular_claims.probes_add_little(cut).verdict == "inconclusive"
+    assert tabular_claims.probes_add_little(finals(TABLE2, "probe_variance", large)).verdict == "not reproduced"
 
 
 @pytest.mark.parametrize(("estimated", "verdict"), [(-0.30, "reproduced"), (-0.20, "not reproduced")])
 def test_the_estimator_is_judged_beside_the_exact_trace(estimated, verdict):
     rows = finals(TABLE2, "test_nll", {"power": estimated, "power_exact": -0.32})
     assert tabular_claims.estimator_suffices(rows).verdict == verdict
+    updates = finals(TABLE2, "steps", {"power": 5_000, "power_exact": 1_666})
+    assert tabular_claims.estimator_suffices(pd.concat([rows, updates])).verdict == "inconclusive"
+
+
+def test_time_is_spread_by_evaluations():
+    index = pd.Index([100, 200, 300, 400])
+    spent = pd.DataFrame({"validation_nll": 1.0, "nfe_forward": [10, 20, 30, 20], "nfe_backward": 0.0}, index)
+    np.testing.assert_allclose(tabular_pictures.shares_of_time(spent), [0.125, 0.375, 0.75, 1.0])
+    np.testing.assert_allclose(tabular_pictures.shares_of_time(spent[["validation_nll"]]), [0.25, 0.5, 0.75, 1.0])
 
 
 def test_figure_and_table_show_what_was_run(published):
@@ -501,11 +539,26 @@ def test_figure_and_table_show_what_was_run(published):
     lines = {line.get_label(): line.get_ydata()[0] for line in figure.axes[0].lines[1:]}
     assert lines["FFJORD, paper"] == tabular_claims.value_of("power", "FFJORD")
     assert lines["MAF, paper"] == tabular_claims.value_of("power", "MAF")
-    np.testing.assert_allclose(figure.axes[1].lines[0].get_xdata()[-1], 1.0)
-    (line,) = tabular_pictures.tabular_table(rows).to_dict("records")
+    np.testing.assert_allclose(figure.axes[1].lines[0].get_xdata(), [0.2, 0.4, 0.6, 0.8, 1.0])
+    (line,) = tabular_tables.tabular_table(rows).to_dict("records")
     assert line["data and model"] == "power, FFJORD"
-    assert (line["test NLL"], line["FFJORD, paper"], line["training / min"]) == ("-0.300", "-0.46", "60")
+    assert (line["test NLL"], line["FFJORD, paper"], line["training / min, beside other work"]) == (
+        "-0.300",
+        "-0.46",
+        "60",
+    )
     assert tabular_pictures.draw_power(rows[:0]) is None
+
+
+def test_table_2_has_our_line_above_the_printed_ones(published):
+    table = tabular_tables.methods_table(finals(TABLE2, "test_nll", {"power": 0.1, "power_long": -0.34})).set_index(
+        "method"
+    )
+    assert list(table.columns) == list(SETS)
+    assert table.index[0] == "FFJORD, ours (small)"
+    assert table.iloc[0].tolist() == ["-0.34", "-", "-", "-", "-"]
+    assert table.loc["FFJORD", "power"] == "-0.46 ± 0.01"
+    assert table.loc["TAN", "gas"] == "-11.19 ± 0.02"
 
 
 def test_the_partial_set_has_no_published_number(published):

@@ -80,7 +80,7 @@ def test_each_claim_stands_once_below_its_verdict(parts):
 
 def test_numbers_are_counted_without_those_that_are_only_cited(parts):
     said = parts["Scope"].paragraphs[1]
-    assert "own methods 2 numbers are printed; 1 stand beside" in said
+    assert "we run ourselves 2 numbers are printed; 1 stand beside" in said
     assert "1 with a verdict" in said
 
 

@@ -96,10 +96,11 @@ class PerceptronKernel:
         # the end is kept as the next step's start, so it must not hold the others' memory
         end, (last, *others) = torch.empty_like(y), y.new_empty(3 if adaptive else 1, *y.shape)
         mid, error = others if adaptive else (None, None)
-        parts = self._parts(len(y))
+        n_rows = y.shape[0]
+        parts = self._parts(n_rows)
         kept = self._room(len(tableau.alpha) - given, y, parts) if keep else None
         rows = [None] * given + list(kept.numbers) if kept else None
-        self._call(self._native.forward, step, len(y), parts, [y, f, end, last, mid, error], rows)
+        self._call(self._native.forward, step, n_rows, parts, [y, f, end, last, mid, error], rows)
         return StepResult(end, last, mid, error, kept)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
@@ -119,8 +120,9 @@ class PerceptronKernel:
         step = self._step(tableau, at, n_stages, given=False)
         gy = torch.empty_like(y)
         given = [None if g is None else g.contiguous() for g in cotangents]
-        parts, rows = (kept.parts, list(kept.numbers)) if kept else (self._parts(len(y)), None)
-        self._call(self._native.backward, step, len(y), parts, [y.contiguous(), *given, gy], rows)
+        n_rows = y.shape[0]
+        parts, rows = (kept.parts, list(kept.numbers)) if kept else (self._parts(n_rows), None)
+        self._call(self._native.backward, step, n_rows, parts, [y.contiguous(), *given, gy], rows)
         self._source.collect()
         return gy
 
@@ -149,7 +151,7 @@ class PerceptronKernel:
         weights = sum(held[0].numel() for held in self._source.held if held[0] is not None)
         if weights < WORTH_KEEPING:
             return None
-        numbers = y.new_empty(stages, self._native.kept(self._problem(0, len(y))))
+        numbers = y.new_empty(stages, self._native.kept(self._problem(0, y.shape[0])))
         self._native.in_large_pages(numbers.data_ptr(), numbers.nbytes)
         return Kept(numbers, parts)
 

@@ -197,7 +197,8 @@ def draw(rows: pd.DataFrame) -> Figure:
             _draw_sweep(axes, cell, table)
     axes[0].set(xlabel="forward evaluations", ylabel="relative error of the final state")
     axes[1].set(xlabel="forward evaluations", ylabel="forward time / ms", xlim=(0, None), ylim=(0, None))
-    axes[1].text(0.97, 0.05, "VODE: by way of NumPy, in float64", transform=axes[1].transAxes, fontsize=6.5, ha="right")
+    note = "VODE: by way of NumPy, in float64"
+    axes[1].text(0.03, 0.96, note, transform=axes[1].transAxes, fontsize=6.5, va="top")
     axes[2].set(xlabel="forward evaluations", ylabel="backward evaluations")
     _draw_ratios(axes[2], [table for table in sweeps.values() if not table.empty])
     plotting.plain_log_ticks(axes[0], "x")

@@ -100,7 +100,7 @@ def _deviations(deviations: tuple[Deviation, ...]) -> Markup:
 def _commands(material: Material, name: str) -> Markup:
     tier = material.tier(name) or "small"
     return markup(
-        paragraph("All main cells, as in this report, and by the paper's own recipe:"),
+        paragraph("The cells that run where none is named, in this report's tier and by the paper's own recipe:"),
         tag("pre", tag("code", f"python -m repro run {name} --tier {tier}\npython -m repro run {name} --tier paper")),
         paragraph("The command that made each run stands in the list below." if material.runs[name] else None),
     )

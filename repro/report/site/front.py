@@ -16,8 +16,9 @@ from repro.report.subjects import SUBJECTS, Subject
 
 TITLE = "Do the claims of Neural ODE and FFJORD hold, and what do they cost?"
 TIERS = (
-    "A tier says how much of the paper's recipe was run: small means something, with its share of the budget stated; "
-    "paper is the paper's recipe, and the only tier whose trained numbers are judged against the paper's."
+    "A tier says how much of the paper's recipe was run: small means something, with its share of the budget stated "
+    "where the paper or its code gives one; paper is the paper's recipe, and the only tier whose trained numbers are "
+    "judged against the paper's."
 )
 
 

@@ -82,7 +82,7 @@ def _scope(material: Material, runs: int) -> list[str]:
     return [
         f"{titles}: {len(claims)} claims that can be tested, {_counted(claims) or 'none judged'}, from {runs} runs"
         f"{' of this machine' if material.own else ''} and the benchmarks' files.",
-        f"Of the papers' own methods {len(printed)} numbers are printed; {beside} stand beside one of our published "
+        f"Of what we run ourselves {len(printed)} numbers are printed; {beside} stand beside one of our published "
         f"runs' in whatever tier, {printed['verdict'].isin(JUDGED).sum()} with a verdict.",
         remarks.NOT_COVERED,
     ]

@@ -1,0 +1,86 @@
+"""FFJORD's tabular densities as tables: Table 2 with ours in it, and what each of our runs gave and cost."""
+
+import pandas as pd
+
+from repro.papers.ffjord.tabular_claims import LONGER, SETS, TABLE2, published_nlls
+from repro.papers.ffjord.tabular_pictures import MODELS
+from repro.published import Published
+from repro.results import final_values, largest_text, mean_text, outcomes, standing_for
+
+OTHERS = {
+    **{name: (name, "FFJORD") for name in SETS if name != "power"},
+    "miniboone_partial": ("miniboone_partial", "FFJORD"),
+    "bsds300_patches": ("bsds300", "FFJORD cut down, on other patches: compare loosely"),
+}
+"""Cells on other data -> whose published numbers stand beside theirs, and what was trained."""
+
+
+def methods_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Test NLL by method and data set; nats, lower is better. Ours first, the others as printed.
+
+    Args:
+        rows: the runs of one tier.
+    """
+    published = {name: published_nlls(name) for name in SETS}
+    methods = dict.fromkeys(method for numbers in published.values() for method in numbers)
+    cells = {name: standing_for(rows, TABLE2, name, LONGER) for name in SETS}
+    tier = "".join(set(rows["tier"]))
+    ours = {"method": f"FFJORD, ours ({tier})"} | {
+        name: mean_text(rows, TABLE2, cell, "test_nll", 2) for name, cell in cells.items()
+    }
+    lines = [{"method": method} | {name: _printed(published[name].get(method)) for name in SETS} for method in methods]
+    return pd.DataFrame([ours, *lines])
+
+
+def _printed(number: Published | None) -> str:
+    if number is None:
+        return "-"
+    return f"{number.printed} ± {number.printed_spread}" if number.printed_spread else number.printed
+
+
+def tabular_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Test NLL and cost of every cell that was run; nats, lower is better.
+
+    Args:
+        rows: the runs of one tier.
+    """
+    cells = [*MODELS, *OTHERS]
+    run = set(rows.loc[rows["experiment"] == TABLE2, "cell"])
+    return pd.DataFrame([_line(rows, cell) for cell in cells if cell in run])
+
+
+def _line(rows: pd.DataFrame, cell: str) -> dict[str, str]:
+    beside, model = OTHERS[cell] if cell in OTHERS else ("power", MODELS[cell])
+    nll, gaussian = (final_values(rows, TABLE2, cell, metric) for metric in ("test_nll", "gaussian_nll"))
+    early = "; not trained out, a Gaussian does better" if nll and gaussian and min(nll) > max(gaussian) else ""
+    published = published_nlls(beside)
+    printed = {method: published[method].printed if method in published else "-" for method in ("FFJORD", "MAF")}
+    return {
+        "data and model": f"{cell if cell in OTHERS else 'power'}, {model}{early}",
+        "test NLL": mean_text(rows, TABLE2, cell, "test_nll", 3),
+        "standard error over test rows": mean_text(rows, TABLE2, cell, "test_nll_error", 3),
+        "FFJORD, paper": printed["FFJORD"],
+        "MAF, paper": printed["MAF"],
+        "one Gaussian": mean_text(rows, TABLE2, cell, "gaussian_nll", 2),
+        "NLL of the first test rows": mean_text(rows, TABLE2, cell, "tolerance_nll", 4),
+        "the same in float64 at a tenth of the tolerance": mean_text(rows, TABLE2, cell, "tolerance_nll_tight", 4),
+        "NFE, test": mean_text(rows, TABLE2, cell, "nfe_test", 0),
+        "largest error there and back": largest_text(rows, TABLE2, cell, "reversibility_error"),
+        "variance by the probes": largest_text(rows, TABLE2, cell, "probe_variance"),
+        "parameters": mean_text(rows, TABLE2, cell, "parameters", 0),
+        "updates": mean_text(rows, TABLE2, cell, "steps", 0),
+        "epochs": mean_text(rows, TABLE2, cell, "epochs", 1),
+        "training / min, beside other work": _minutes(rows, cell),
+        "an update / s, beside other work": _update(rows, cell),
+        "runs": outcomes(rows[(rows["experiment"] == TABLE2) & (rows["cell"] == cell)]),
+    }
+
+
+def _minutes(rows: pd.DataFrame, cell: str) -> str:
+    seconds = final_values(rows, TABLE2, cell, "wall_time")
+    return f"{sum(seconds) / len(seconds) / 60:.0f}" if seconds else "-"
+
+
+def _update(rows: pd.DataFrame, cell: str) -> str:
+    seconds, steps = (final_values(rows, TABLE2, cell, metric) for metric in ("wall_time", "steps"))
+    return f"{sum(seconds) / sum(steps):.2g}" if seconds and sum(steps) else "-"
