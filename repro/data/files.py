@@ -133,6 +133,9 @@ def read_verified(file: DataFile, root: Path | None = None) -> bytes:
 
 def _examine(file: DataFile, root: Path | None) -> tuple[bytes, FileStatus]:
     """Read a file and judge the bytes read; the bytes mean something only if the status is `ok`."""
+    override = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if root is None and override and not Path(override).expanduser().is_dir():
+        return b"", FileStatus("missing", f"{ENVIRONMENT_VARIABLE} names {override}, which is no folder")
     for path in search_path(file, root):
         try:
             raw = path.read_bytes()

@@ -117,6 +117,13 @@ def test_no_override_or_an_empty_one_means_the_embedded_folder(monkeypatch):
         assert files.search_path(SMALL) == (files.EMBEDDED / SMALL.path,)
 
 
+def test_an_override_that_is_no_folder_is_named_instead_of_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRO_DATA", str(tmp_path / "dta"))
+    with pytest.raises(DataError, match=r"REPRO_DATA names .*dta, which is no folder"):
+        DATASETS["power"].load()
+    assert {found.status for _, _, found in check_all()} == {"missing"}
+
+
 def test_a_folder_in_the_files_place_is_an_error_of_ours(tmp_path):
     (tmp_path / SMALL.path).mkdir(parents=True)
     assert check(SMALL, tmp_path).status == "corrupt"
