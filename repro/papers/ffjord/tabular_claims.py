@@ -21,7 +21,7 @@ from repro.results import final_values, results_root, standing_for
 
 TABLE2 = "ffjord/table2_tabular"
 SETS = ("power", "gas", "hepmass", "miniboone", "bsds300")
-LONGER = {"power": "power_long"}
+LONGER = {"power": "power_long", "power_fm_warm": "power_fm_long_warm"}
 """Cells that were cut down -> the same with more updates, see `Experiment.longer`."""
 
 
