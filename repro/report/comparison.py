@@ -45,8 +45,7 @@ def comparison(published: Sequence[Published], rows: pd.DataFrame, own: pd.DataF
 
 
 def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, str]:
-    experiment = EXPERIMENTS.get(number.experiment)
-    cell = standing_for(rows, number.experiment, number.cell, experiment.longer if experiment else {})
+    cell = our_cell(number, rows)
     chosen, tier = one_tier(rows[rows["cell"] == cell], number.experiment, tiers)
     ours = _ours(number, cell, chosen)
     result = _judged(number, ours, chosen, tier or "")
@@ -65,14 +64,24 @@ def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dic
     }
 
 
+def our_cell(number: Published, rows: pd.DataFrame) -> str:
+    """The cell whose runs stand beside a published number."""
+    experiment = EXPERIMENTS.get(number.experiment)
+    return standing_for(rows, number.experiment, number.cell, experiment.longer if experiment else {})
+
+
+def without_noise(number: Published) -> bool:
+    """Whether ours depends on no training, so that it may be compared in any tier."""
+    return number.metric in DETERMINISTIC or number.method in _baselines(EXPERIMENTS.get(number.experiment))
+
+
 def _judged(number: Published, ours: list[float], rows: pd.DataFrame, tier: str) -> str:
     if not number.printed:
         return "an order, no number: see the claims"
     experiment = EXPERIMENTS.get(number.experiment)
     if experiment is not None and number.metric in experiment.judges:
         return experiment.judges[number.metric](number, rows, tier).status
-    deterministic = number.metric in DETERMINISTIC or number.method in _baselines(experiment)
-    return verdict(number, ours, tier=tier, deterministic=deterministic).status
+    return verdict(number, ours, tier=tier, deterministic=without_noise(number)).status
 
 
 def _printed(number: Published) -> str:
@@ -102,7 +111,7 @@ def _ours(number: Published, cell: str, rows: pd.DataFrame) -> list[float]:
     of_metric = rows[(rows["experiment"] == number.experiment) & (rows["metric"] == metric)]
     unit = of_metric["unit"].iloc[0] if len(of_metric) else number.unit
     values = [value * SCALES.get((unit, number.unit), 1.0) for value in values]
-    return values[:1] if number.metric in DETERMINISTIC or number.method in _baselines(experiment) else values
+    return values[:1] if without_noise(number) else values
 
 
 def _summary(values: list[float], number: Published) -> str:

@@ -24,6 +24,8 @@ from repro.papers.ffjord import table2_tabular as table2
 from repro.papers.ffjord import tabular_claims, tabular_judging, tabular_pictures, tabular_tables, tabular_training
 from repro.papers.ffjord.tabular_claims import SETS, TABLE2
 from repro.published import load_published
+from repro.report.comparison import comparison
+from repro.report.site.numbers import interval
 from repro.results import Row
 from repro.runner import MAX_COMMITTED_CHECKPOINT
 from repro.training import CHECKPOINT, fit
@@ -565,3 +567,14 @@ def test_the_partial_set_has_no_published_number(published):
     assert tabular_claims.published_nlls("miniboone_partial") == {}
     with pytest.raises(ValueError, match=r"published.csv has no test_nll of MAF on miniboone_partial"):
         tabular_claims.value_of("miniboone_partial", "MAF")
+
+
+def test_the_interval_beside_our_number_is_that_of_the_run_it_comes_from(published):
+    values = {"test_nll": {"power": 0.1, "power_long": -0.34}, "test_nll_error": {"power": 0.5, "power_long": 0.01}}
+    rows = pd.concat([finals(TABLE2, metric, found) for metric, found in values.items()]).assign(unit="nats")
+    numbers = {n.method: n for n in tabular_claims.published_nlls("power").values()}
+    line = comparison([numbers["FFJORD"]], rows, None).iloc[0]
+    assert line["ours"].startswith("-0.34")
+    assert line["note"].endswith("ours by power_long")
+    assert interval(numbers["FFJORD"], rows) == "[-0.360,\u00a0-0.320]"
+    assert interval(numbers["Gaussian"], rows) == ""

@@ -1,6 +1,7 @@
 """Published numbers beside ours, with 95 % intervals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import pandas as pd
@@ -9,7 +10,7 @@ from scipy.special import ndtri, stdtrit
 from repro.metrics import standard_error
 from repro.papers import EXPERIMENTS
 from repro.published import Published
-from repro.report.comparison import DETERMINISTIC
+from repro.report.comparison import our_cell, without_noise
 from repro.report.site.markup import Markup, link, page, paragraph
 from repro.report.site.material import Material
 from repro.report.site.tables import Cell, Line, shown, table
@@ -54,8 +55,9 @@ def interval(number: Published, rows: pd.DataFrame) -> str:
         number: The published number.
         rows: Of the tier in which it is compared.
     """
+    number = replace(number, cell=our_cell(number, rows))
     values = final_values(rows, number.experiment, number.cell, number.metric)
-    if not values or number.metric in DETERMINISTIC:
+    if not values or without_noise(number):
         return ""
     of_test = number.metric == "test_error"  # whose interval is the test set's, as in the table of Table 1
     ends = _over_seeds(values) if len(values) > 1 and not of_test else _over_test_set(number, rows, values[0])
