@@ -50,6 +50,11 @@ class Published:
     note: str
 
     @property
+    def with_spread(self) -> str:
+        """The number as the paper prints it, with its ±; empty if it prints none."""
+        return f"{self.printed} ± {self.printed_spread}" if self.printed_spread else self.printed
+
+    @property
     def value(self) -> float | None:
         """The number, None where the paper prints none."""
         return float(self.printed) if self.printed else None

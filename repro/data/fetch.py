@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.checks import check_name
-from repro.data.files import DataError, fetched_root, note_of
+from repro.data.files import DataError, fetched_root, note_of, noted
 
 BLOCK = 2**20
 
@@ -66,10 +66,10 @@ def fetch(name: str, archive: Archive = ZENODO, *, progress: bool = True) -> lis
 
 def _sound(path: Path) -> bool:
     """Whether a file is there, with the bytes that its note says."""
-    if not (path.is_file() and note_of(path).exists()):
+    if not path.is_file():
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == note_of(path).read_text().strip()
+        return hashlib.file_digest(file, "sha256").hexdigest() == noted(path)
 
 
 def _downloaded(archive: Archive, progress: bool) -> Path:

@@ -81,6 +81,18 @@ def note_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
+def noted(path: Path) -> str | None:
+    """The SHA-256 that a fetched file should have; None without a note."""
+    note = note_of(path)
+    return note.read_text().strip() if note.exists() else None
+
+
+def _override() -> Path | None:
+    """The folder in REPRO_DATA, if it is set."""
+    setting = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    return Path(setting).expanduser() if setting else None
+
+
 def search_path(file: DataFile, root: Path | None = None) -> tuple[Path, ...]:
     """List the places where a file may lie, the first taking precedence.
 
@@ -91,9 +103,8 @@ def search_path(file: DataFile, root: Path | None = None) -> tuple[Path, ...]:
     """
     if root is not None:
         return (root / file.path,)
-    override = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    own = EMBEDDED if file.ships else fetched_root()
-    roots = (Path(override).expanduser(), own) if override else (own,)
+    override, own = _override(), EMBEDDED if file.ships else fetched_root()
+    roots = (override, own) if override else (own,)
     return tuple(folder / file.path for folder in roots)
 
 
@@ -133,8 +144,8 @@ def read_verified(file: DataFile, root: Path | None = None) -> bytes:
 
 def _examine(file: DataFile, root: Path | None) -> tuple[bytes, FileStatus]:
     """Read a file and judge the bytes read; the bytes mean something only if the status is `ok`."""
-    override = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    if root is None and override and not Path(override).expanduser().is_dir():
+    override = _override()
+    if root is None and override and not override.is_dir():
         return b"", FileStatus("missing", f"{ENVIRONMENT_VARIABLE} names {override}, which is no folder")
     for path in search_path(file, root):
         try:
@@ -147,8 +158,7 @@ def _examine(file: DataFile, root: Path | None) -> tuple[bytes, FileStatus]:
     else:
         status = "missing" if file.ships else "absent"
         return b"", FileStatus(status, f"not found as {' or '.join(map(str, search_path(file, root)))}")
-    digest, note = hashlib.sha256(raw).hexdigest(), note_of(path)
-    noted = note.read_text().strip() if not file.ships and note.exists() else digest
-    if (len(raw), digest) != ((file.size, file.sha256) if file.ships else (len(raw), noted)):
+    digest = hashlib.sha256(raw).hexdigest()
+    if (len(raw), digest) != ((file.size, file.sha256) if file.ships else (len(raw), noted(path) or digest)):
         return raw, FileStatus("corrupt", f"found {len(raw)} bytes with sha256 {digest} in {path}")
     return raw, FileStatus("ok", str(path))

@@ -1,12 +1,10 @@
 """Every published number beside ours, with the verdict of the rule in `repro.verdicts`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import Any
 
 import pandas as pd
 
-from repro.experiment import Experiment
 from repro.papers import EXPERIMENTS
 from repro.published import Published
 from repro.results import final_values, outcomes, standing_for
@@ -72,7 +70,13 @@ def our_cell(number: Published, rows: pd.DataFrame) -> str:
 
 def without_noise(number: Published) -> bool:
     """Whether ours depends on no training, so that it may be compared in any tier."""
-    return number.metric in DETERMINISTIC or number.method in _baselines(EXPERIMENTS.get(number.experiment))
+    return number.metric in DETERMINISTIC or _metric(number) != number.metric
+
+
+def _metric(number: Published) -> str:
+    """By which metric our runs give the number."""
+    experiment = EXPERIMENTS.get(number.experiment)
+    return experiment.baselines.get(number.method, number.metric) if experiment else number.metric
 
 
 def _judged(number: Published, ours: list[float], rows: pd.DataFrame, tier: str) -> str:
@@ -85,28 +89,20 @@ def _judged(number: Published, ours: list[float], rows: pd.DataFrame, tier: str)
 
 
 def _printed(number: Published) -> str:
-    if not number.printed:
-        return number.note.split(";")[0]
-    return f"{number.printed} ± {number.printed_spread}" if number.printed_spread else number.printed
+    return number.with_spread or number.note.split(";")[0]
 
 
 def _cited(number: Published) -> str:
     """A baseline that the suite quotes and does not rerun."""
     experiment = EXPERIMENTS.get(number.experiment)
-    if experiment is None or experiment.method in (None, number.method) or number.method in experiment.baselines:
-        return ""
-    return "cited, not rerun"
-
-
-def _baselines(experiment: Experiment[Any] | None) -> Mapping[str, str]:
-    return experiment.baselines if experiment is not None else {}
+    ours = experiment is None or experiment.method in (None, number.method) or number.method in experiment.baselines
+    return "" if ours else "cited, not rerun"
 
 
 def _ours(number: Published, cell: str, rows: pd.DataFrame) -> list[float]:
     if _cited(number):
         return []
-    experiment = EXPERIMENTS.get(number.experiment)
-    metric = _baselines(experiment).get(number.method, number.metric)
+    metric = _metric(number)
     values = final_values(rows, number.experiment, cell, metric)
     of_metric = rows[(rows["experiment"] == number.experiment) & (rows["metric"] == metric)]
     unit = of_metric["unit"].iloc[0] if len(of_metric) else number.unit

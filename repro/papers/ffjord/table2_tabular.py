@@ -207,12 +207,18 @@ def _small(config: Config) -> Config:
     )
 
 
+def _smoke_updates(config: Config) -> int:
+    """Few, and others for trainings that differ in their budget alone: no two cells have the same settings."""
+    if not _own_budget(config):
+        return 4
+    return 8 if config.iterations > 100_000 else 6
+
+
 def _smoke(config: Config) -> Config:
     return replace(
         _small(config),
         batch=100,
-        # every cell has settings of its own
-        iterations=4 + _own_budget(config) * (4 if config.iterations > 100_000 else 2),
+        iterations=_smoke_updates(config),
         validation_every=2,
         validation_rows=100,
         test_rows=200,

@@ -61,10 +61,9 @@ def draw_power(rows: pd.DataFrame) -> Figure | None:
     ends = [float(table["validation_nll"].dropna().iloc[-1]) for table in curves.values()]
     lowest = min(float(table["validation_nll"].min()) for table in curves.values())
     published = [number.value for number in published_nlls("power").values() if number.value is not None]
+    top = max(1.0, *(end + 0.2 for end in ends))  # every curve's end is seen
     for axis in (left, middle):
-        axis.set_ylim(
-            min([lowest, *published]) - 0.1, max(*(end + 0.2 for end in ends), 1.0)
-        )  # every curve's end is seen
+        axis.set_ylim(min([lowest, *published]) - 0.1, top)
     plotting.panel_titles(axes, ["likelihood by updates", "by time", "evaluations"])
     figure.legend(*left.get_legend_handles_labels(), fontsize=6.5, loc="outside upper center", ncols=4)
     return figure
@@ -77,9 +76,8 @@ def shares_of_time(table: pd.DataFrame) -> pd.Series:
         table: a cell's curves, see `repro.results.curve`; without evaluations every update counts the same.
     """
     steps = table.index.to_series().astype(float)
-    spent = sum((table[name] for name in ("nfe_forward", "nfe_backward") if name in table), pd.Series(0.0, steps.index))
-    dear = spent.bfill().ffill() if (spent > 0).any() else pd.Series(1.0, steps.index)
-    total = (dear * steps.diff().fillna(steps)).cumsum()
+    spent = table.reindex(columns=["nfe_forward", "nfe_backward"]).sum(axis=1, min_count=1)
+    total = (spent.bfill().ffill().fillna(1.0) * steps.diff().fillna(steps)).cumsum()
     return total / total.iloc[-1]
 
 

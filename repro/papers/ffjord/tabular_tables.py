@@ -4,7 +4,6 @@ import pandas as pd
 
 from repro.papers.ffjord.tabular_claims import LONGER, SETS, TABLE2, published_nlls
 from repro.papers.ffjord.tabular_pictures import MODELS
-from repro.published import Published
 from repro.results import final_values, largest_text, mean_text, outcomes, standing_for
 
 OTHERS = {
@@ -26,20 +25,20 @@ def methods_table(rows: pd.DataFrame) -> pd.DataFrame:
     published = {name: published_nlls(name) for name in SETS}
     methods = dict.fromkeys(method for numbers in published.values() for method in numbers)
     cells = {name: standing_for(rows, TABLE2, name, LONGER) for name in SETS}
-    tier = "".join(set(rows["tier"]))
-    ours = {"method": f"FFJORD, ours ({tier})"} | {
-        name: mean_text(rows, TABLE2, cell, "test_nll", 2) for name, cell in cells.items()
-    }
+    tier = rows["tier"].iloc[0]
+    ours = {name: mean_text(rows, TABLE2, cell, "test_nll", 2) for name, cell in cells.items()}
     after = mean_text(rows, TABLE2, standing_for(rows, TABLE2, "power_fm_warm", LONGER), "test_nll", 2)
-    beyond = {"method": f"one CNF, likelihood after flow matching, ours ({tier})"} | dict.fromkeys(SETS, "-")
-    lines = [{"method": method} | {name: _printed(published[name].get(method)) for name in SETS} for method in methods]
-    return pd.DataFrame([ours, beyond | {"power": after}, *lines])
-
-
-def _printed(number: Published | None) -> str:
-    if number is None:
-        return "-"
-    return f"{number.printed} ± {number.printed_spread}" if number.printed_spread else number.printed
+    printed = [
+        {"method": method}
+        | {name: numbers[method].with_spread for name, numbers in published.items() if method in numbers}
+        for method in methods
+    ]
+    lines = [
+        {"method": f"FFJORD, ours ({tier})", **ours},
+        {"method": f"one CNF, likelihood after flow matching, ours ({tier})", "power": after},
+        *printed,
+    ]
+    return pd.DataFrame(lines, columns=["method", *SETS]).fillna("-")
 
 
 def tabular_table(rows: pd.DataFrame) -> pd.DataFrame:
