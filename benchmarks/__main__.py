@@ -25,7 +25,8 @@ def main(arguments=None):
     """Run the subsets one after another; one that fails does not end the others."""
     options = _options(arguments)
     from repro.commands import Failure, pick_device
-    from repro.results import machine_slug, results_root
+    from repro.provenance import machine_slug
+    from repro.results import results_root
 
     try:
         device = pick_device(options.device)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.settings import DEVICE, QUICK
-from repro.results import provenance
+from repro.provenance import provenance
 
 torch.backends.cudnn.allow_tf32 = False  # as the suite's commands have it, and the flags that are recorded say
 PRIVATE = ("node", "user", "hostname")

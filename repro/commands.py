@@ -161,7 +161,8 @@ def doctor(options: argparse.Namespace) -> int:
     from repro.cache import cache_root
     from repro.data import check_all
     from repro.ode.kernels import library
-    from repro.results import machine_slug, provenance, results_root
+    from repro.provenance import machine_slug, provenance
+    from repro.results import results_root
 
     device = pick_device("auto")
     facts = provenance(device)

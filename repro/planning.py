@@ -23,7 +23,8 @@ from repro.experiment import BudgetReached, Context, Experiment, Interrupted, Ti
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.papers import EXPERIMENTS
-from repro.results import hours_of, machine_slug, read_rows, results_root, run_folders
+from repro.provenance import machine_slug
+from repro.results import hours_of, read_rows, results_root, run_folders
 from repro.runner import MissingWeights, Request, find_weights
 
 WARM_STEPS = 2

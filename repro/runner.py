@@ -25,17 +25,8 @@ from repro.guards import locked, stop_signals
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.ode.kernels import compile_seconds, used
-from repro.results import (
-    SCHEMA,
-    Row,
-    command_line,
-    machine_slug,
-    provenance,
-    results_root,
-    weights_of,
-    write_json,
-    write_rows,
-)
+from repro.provenance import command_line, machine_slug, provenance
+from repro.results import SCHEMA, Row, results_root, weights_of, write_json, write_rows
 from repro.training import CHECKPOINT
 
 JOURNAL = "journal.json"

@@ -13,7 +13,8 @@ import torch
 from repro import experiment, planning
 from repro.experiment import Experiment
 from repro.papers import EXPERIMENTS
-from repro.results import Row, hours_of, machine_slug, results_root
+from repro.provenance import machine_slug
+from repro.results import Row, hours_of, results_root
 from repro.runner import MissingWeights
 
 MLP = ("neural_ode/table1_mnist", "mlp")

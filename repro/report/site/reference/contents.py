@@ -59,7 +59,15 @@ TOPICS = (
     Topic(
         "results",
         "Results: rows, verdicts and figures",
-        ("repro.results", "repro.verdicts", "repro.published", "repro.arrays", "repro.plotting", "repro.animation"),
+        (
+            "repro.results",
+            "repro.provenance",
+            "repro.verdicts",
+            "repro.published",
+            "repro.arrays",
+            "repro.plotting",
+            "repro.animation",
+        ),
     ),
 )
 """Every page but the first, which lists all names."""
