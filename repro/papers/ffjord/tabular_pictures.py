@@ -54,6 +54,7 @@ def draw_power(rows: pd.DataFrame) -> Figure | None:
         _published_lines(axis)
     left.set(xlabel="updates (dashed: after those of flow matching)", ylabel="NLL / nats")
     middle.set(xlabel="hours as run, beside other work: no race", ylabel="NLL / nats")
+    middle.ticklabel_format(axis="x", style="plain")  # the smoke tier's hours had a power of ten across the label
     right.set(xlabel="updates", ylabel="forward evaluations")
     for axis in (left, right):
         axis.set_xscale("log")
