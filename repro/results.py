@@ -16,6 +16,8 @@ COLUMNS = ("metric", "value", "unit", "step")
 COST_METRICS = frozenset(
     {
         "wall_time",
+        "elapsed",
+        "update_time",
         "peak_memory",
         "peak_step_memory",
         "step_time",

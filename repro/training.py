@@ -20,6 +20,7 @@ from repro.ode import SolveError
 from repro.results import Row
 
 CHECKPOINT = "checkpoint.safetensors"
+ELAPSED = "elapsed"
 
 
 class TrainingDiverged(SolveError):
@@ -86,7 +87,8 @@ def fit(training: Training, context: Context) -> Iterator[Row]:
     nothing is selected on).
 
     Yields:
-        The curve: rows of `evaluate`, and means of `update`'s values since the evaluation before, by step.
+        The curve: rows of `evaluate`, means of `update`'s values and of an update's time since the evaluation before,
+        and the seconds of training that are over, by step.
 
     Raises:
         BudgetReached, Interrupted: after saving, when the context says so.
@@ -107,7 +109,7 @@ def fit(training: Training, context: Context) -> Iterator[Row]:
         _advance(training, state)
         context.progress(state.step, training.steps, {key: state.sums[key] / state.count for key in state.sums})
         if state.step % training.evaluate_every == 0 or state.step == training.steps:
-            yield from _evaluate(training, state)
+            yield from _evaluate(training, state, clock)
         if time.monotonic() - saved >= context.checkpoint_seconds:
             _save(training, state, clock, path)
             saved = time.monotonic()
@@ -139,16 +141,30 @@ def _advance(training: Training, state: _State) -> None:
     state.step += 1
 
 
-def _evaluate(training: Training, state: _State) -> list[Row]:
+def _evaluate(training: Training, state: _State, clock: _Clock) -> list[Row]:
     means = [
         Row(key, total / state.count, training.units.get(key, ""), state.step) for key, total in state.sums.items()
     ]
+    timed = _update_time(state, clock)
     measured = [Row(row.metric, row.value, row.unit, state.step) for row in training.evaluate()]
-    state.rows += means + measured
+    rows = [*means, *timed, *measured, Row(ELAPSED, clock.read(), "s", state.step)]
+    state.rows += rows
     state.sums, state.count = {}, 0
     _select(training, state, measured)
     _tell(training, measured)
-    return means + measured
+    return rows
+
+
+def _update_time(state: _State, clock: _Clock) -> list[Row]:
+    """Mean time of the updates since the evaluation before, that evaluation and its like left out.
+
+    None where that evaluation's time is not known: the checkpoint is of a version that did not record it.
+    """
+    from_start = 0.0 if state.count == state.step else None
+    begun = next((row.value for row in reversed(state.rows) if row.metric == ELAPSED), from_start)
+    if begun is None:
+        return []
+    return [Row("update_time", (clock.read() - begun) / state.count, "s", state.step)]
 
 
 def _tell(training: Training, rows: Sequence[Row]) -> None:

@@ -26,7 +26,7 @@ from repro.papers.ffjord.tabular_claims import SETS, TABLE2
 from repro.published import load_published
 from repro.report.comparison import comparison
 from repro.report.site.numbers import interval
-from repro.results import Row
+from repro.results import COST_METRICS, Row
 from repro.runner import MAX_COMMITTED_CHECKPOINT
 from repro.training import CHECKPOINT, fit
 
@@ -266,7 +266,7 @@ def worsening(folder, deadlines):
                 rows.append(row)
         except BudgetReached:
             flow = table2.build(replace(config, seed=9))
-    curve = [row for row in rows if row.metric != "wall_time"]
+    curve = [row for row in rows if row.metric not in COST_METRICS]
     return curve, flow.state_dict(), training.optimizer.param_groups[0]["lr"]
 
 
