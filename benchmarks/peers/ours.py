@@ -17,7 +17,5 @@ def _build(workload, rtol, atol, engine, gradient):
     return classification_step(workload.make(solver, gradient), workload)
 
 
-WAYS = [
-    Way(PEER, "checkpoint", partial(_build, engine="compiled", gradient="checkpoint"), ("repro",)),
-    Way(PEER, "backprop", partial(_build, engine="compiled", gradient="backprop"), ("repro",)),
-]
+GRADIENTS = ("checkpoint", "backprop", "adjoint", "adjoint_seminorm")
+WAYS = [Way(PEER, name, partial(_build, engine="compiled", gradient=name), ("repro",)) for name in GRADIENTS]

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from repro.ode.engines import integrate
+from repro.ode.kernels import OffersAdjoint, Steps
 from repro.ode.meter import Meter, Stats
 from repro.ode.norms import rms
 from repro.ode.solvers import Solver
+from repro.ode.steppers import native_kernel_of
 from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
 
 
@@ -35,6 +37,9 @@ def adjoint(
     ∂L/∂t_i = ∂L/∂y(t_i)ᵀ f(t_i, y_i) for i > 0, and ∂L/∂t_0 is the last component's end value. One evaluation of the
     augmented system costs one of the field and one vector-Jacobian product. The gradients carry the backward solve's
     own error, of about `adjoint_rtol`, `adjoint_atol`.
+
+    The compiled engine takes a step of the whole augmented system in one native call, where the field's kernel offers
+    that (perceptrons; not planar fields, whose weights are made anew for every time) and `t` requires no grad.
 
     The error norm is the largest of RMS(y), RMS(a) and the RMS of each parameter's gradient (and of ∂L/∂t), as in
     torchdiffeq. SciPy's VODE knows only the RMS over the whole augmented state, as the paper's own code did.
@@ -78,7 +83,7 @@ def adjoint_seminorm(
         field: Right-hand side.
         y0: State at t[0].
         t: Output times.
-        solver: Method and tolerances; the torchdiffeq engine.
+        solver: Method and tolerances; the torchdiffeq or the compiled engine.
         parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
         norm: Size of an error of y, and backward also of a; None is the RMS.
@@ -151,6 +156,7 @@ class _Augmented:
         self._field, self._parameters, self._wants_t = problem.field, parameters, wants_t
         self._shapes = [like.shape, like.shape, *(p.shape for p in parameters), *([torch.Size()] if wants_t else [])]
         self._sizes = [shape.numel() for shape in self._shapes]
+        self._like, self._seminorm = like, problem.seminorm
         self._n_in_norm = 2 if problem.seminorm else len(self._sizes)
         self._state_norm = problem.norm or rms
 
@@ -162,6 +168,17 @@ class _Augmented:
             dy = self._field(t, y)
         inputs = [y, *self._parameters, *([t] if self._wants_t else [])]
         return self._join([dy.detach(), *_vector_jacobian_product(dy, inputs, -a)], like=state)
+
+    def step_kernel(self, state: Tensor) -> Steps | str:
+        """Native steps of the whole system, where the field's kernel offers them; or why there are none."""
+        if self._wants_t:
+            return "it gives no gradient of times"
+        kernel = native_kernel_of(self._field, self._like)
+        if isinstance(kernel, str):
+            return kernel
+        if not isinstance(kernel, OffersAdjoint):
+            return "the field's kernel does not take the adjoint's steps"
+        return kernel.adjoint_kernel(self._parameters, len(self._like), controlled=not self._seminorm)
 
     def solve(
         self, t: Times, y: Trajectory, grad_y: Trajectory, *, solver: Solver, meter: Meter

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from repro.ode import compiled, torchdiffeq_backend
-from repro.ode.kernels import Kept
+from repro.ode.kernels import Kept, StepKernel
 from repro.ode.meter import Meter, Stats
 from repro.ode.native_sweep import NativeSweep
 from repro.ode.replay import Grid, replay
@@ -155,10 +155,10 @@ class _Checkpoint(torch.autograd.Function):
             if wants_t or problem.solver.engine != "compiled"
             else kernel_of(problem.field, states[0], tuple(parameters))
         )
-        if native is None:
-            sweep = _Sweep(problem, meter, t.detach().requires_grad_(wants_t), parameters)
-        else:
+        if isinstance(native, StepKernel):
             sweep = NativeSweep(native, problem.solver.method, meter, t, parameters, kept)
+        else:
+            sweep = _Sweep(problem, meter, t.detach().requires_grad_(wants_t), parameters)
         try:
             grad_y0 = sweep.run(ctx.grid, states, derivatives, grad_y)
         finally:

@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
-from repro.ode.kernels import StageTimes, StepKernel, StepResult, TracedKernel
+from repro.ode.kernels import StageTimes, StepResult, Steps, TracedKernel
 from repro.ode.meter import Meter
 from repro.ode.tableau import Tableau
 from repro.types import State, VectorField
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 def kernel_of(
     field: VectorField, y0: State, parameters: tuple[Tensor, ...] = (), *, native: bool = True
-) -> StepKernel | None:
+) -> Steps | None:
     """Choose who takes steps of this field; None is nobody, and why is logged once per reason.
 
     Args:
@@ -31,7 +31,7 @@ def kernel_of(
     return TracedKernel(field, parameters) if untraced is None else _eager(type(field).__name__, kernel, untraced)
 
 
-def native_kernel_of(field: VectorField, y0: State) -> StepKernel | str:
+def native_kernel_of(field: VectorField, y0: State) -> Steps | str:
     """The field's own kernel for states like y0, or why there is none."""
     offer = getattr(field, "step_kernel", None)
     return "it offers no kernel" if offer is None else offer(y0)
@@ -50,7 +50,7 @@ def _eager(*reasons: str) -> None:
 class _Counted:
     """A kernel whose evaluations are counted; nothing of a step is computed beyond the budget."""
 
-    def __init__(self, kernel: StepKernel, meter: Meter) -> None:
+    def __init__(self, kernel: Steps, meter: Meter) -> None:
         self._kernel, self._meter = kernel, meter
 
     def step(

@@ -56,7 +56,8 @@ def test_a_slice_of_a_state_with_gradients_changes_no_value(make_field, hide, no
     expected = DIVERGENCES[name](field, T, state.detach()[:, :3], noise)
     with torch.no_grad():
         found = DIVERGENCES[name](field, T, state[:, :3], noise)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    # a BLAS may round by where in memory its operands lie: Intel's does
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-15)
     assert expected[1].abs().min() > 0
 
 

@@ -10,6 +10,7 @@ from repro.flows import CNF
 from repro.flows.planar_field import PlanarField
 from repro.nets.fields import FIELDS
 from repro.ode import PROBLEMS, SOLVERS, MaxNFEExceeded, Solver, solve, steppers
+from repro.ode.kernels.adjoint import AdjointKernel
 from repro.ode.runge_kutta import RUNGE_KUTTA
 
 NAMES = [name for name in SOLVERS if SOLVERS[name].engine == "compiled" and SOLVERS[name].method not in RUNGE_KUTTA]
@@ -55,6 +56,68 @@ def test_a_flow_is_the_same_by_both_engines(gradient, name, divergence, probes, 
         found[engine, "stats"] = flow.stats
     torch.testing.assert_close(found["compiled"], found["torchdiffeq"], rtol=1e-8, atol=1e-9)
     assert found["compiled", "stats"] == found["torchdiffeq", "stats"]
+
+
+def differentiated(gradient, settings, name="concatsquash", frozen=(), n_rows=301):
+    """States at several times by both engines: values, gradients of the start and the parameters, counts."""
+    found = []
+    for engine in ("torchdiffeq", "compiled"):
+        torch.manual_seed(2)
+        field = MAKE[name]().double()
+        for index in frozen:
+            list(field.parameters())[index].requires_grad_(False)
+        x = torch.randn(n_rows, 2, dtype=torch.float64).requires_grad_()
+        solution = solve(field, x, TIMES, Solver(**settings, engine=engine), gradient)
+        torch.sin(solution.y * torch.arange(8.0).view(4, 1, 2)).sum().backward()
+        parameters = list(field.parameters())
+        found.append(([solution.y.detach(), x.grad, *[p.grad for p in parameters if p.requires_grad]], solution.stats))
+        assert all(p.grad is None for p in parameters if not p.requires_grad)
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("gradient", ["adjoint", "adjoint_seminorm"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rtol": 1e-5, "atol": 1e-5},
+        {"rtol": 1e-5, "atol": 1e-5, "first_step": 0.3},  # rejected at first
+        {"method": "bosh3", "rtol": 1e-4, "atol": 1e-4},
+        {"rtol": 1e-7, "atol": 1e-7, "adjoint_rtol": 1e-3, "adjoint_atol": 1e-3},
+        {"method": "rk4", "step_size": 0.17},
+        {"method": "euler", "step_size": 0.05},
+    ],
+    ids=str,
+)
+def test_the_adjoint_s_native_steps_are_those_of_autograd(gradient, settings, threads):
+    torch.set_num_threads(threads)
+    (values, stats), (ours, our_stats) = differentiated(gradient, settings)
+    torch.testing.assert_close(ours, values, rtol=1e-10, atol=1e-10)
+    assert our_stats == stats
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "adjoint_seminorm", "checkpoint"])
+@pytest.mark.parametrize("name", list(FIELDS))
+@pytest.mark.parametrize("frozen", [[0], [1, 3], [-1]])
+def test_frozen_parameters_get_no_gradient_and_change_no_step(gradient, name, frozen):
+    settings = {"rtol": 1e-6, "atol": 1e-6}
+    (values, stats), (ours, our_stats) = differentiated(gradient, settings, name, frozen, n_rows=9)
+    torch.testing.assert_close(ours, values, rtol=1e-9, atol=1e-9)
+    assert our_stats == stats
+
+
+def test_the_adjoint_of_a_perceptron_field_runs_native_steps_and_others_say_why_not(monkeypatch, caplog):
+    """What the two tests above compare would be autograd twice, were the kernel not asked."""
+    called = []
+    native = AdjointKernel.step
+    monkeypatch.setattr(AdjointKernel, "step", lambda *given, **keep: called.append(given) or native(*given, **keep))
+    caplog.set_level("INFO")
+    steppers._SAID.clear()
+    for name, expected in (("concatsquash", True), ("planar", False)):
+        called.clear()
+        differentiated("adjoint", {"rtol": 1e-4, "atol": 1e-4}, name)
+        assert bool(called) == expected
+    assert "do not hold the parameters as views" in caplog.text
 
 
 @pytest.mark.parametrize("name", MAKE)

@@ -549,7 +549,22 @@ def test_figure_and_table_show_what_was_run(published):
         "-0.46",
         "60",
     )
+    assert not figure.axes[3].lines
     assert tabular_pictures.draw_power(rows[:0]) is None
+
+
+def test_a_run_with_a_clock_is_drawn_by_it(published):
+    points = [(200 * n, 1.0 - 0.1 * n, 36.0 * n**2, 0.1 * n) for n in range(1, 6)]
+    rows = frame(
+        *(
+            (TABLE2, "power_rnode", metric, value, step)
+            for step, nll, elapsed, update in points
+            for metric, value in (("validation_nll", nll), ("elapsed", elapsed), ("update_time", update))
+        )
+    )
+    figure = tabular_pictures.draw_power(rows)
+    np.testing.assert_allclose(figure.axes[1].lines[0].get_xdata(), [0.01, 0.04, 0.09, 0.16, 0.25])
+    np.testing.assert_allclose(figure.axes[3].lines[0].get_ydata(), [0.1, 0.2, 0.3, 0.4, 0.5])
 
 
 def test_table_2_has_our_line_above_the_printed_ones(published):

@@ -4,7 +4,7 @@ from repro.ode.kernels.advances import compile_seconds
 from repro.ode.kernels.build import library, used
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
 from repro.ode.kernels.perceptron import PerceptronKernel
-from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepKernel, StepResult
+from repro.ode.kernels.protocol import Cotangents, Kept, OffersAdjoint, StageTimes, StepKernel, StepResult, Steps
 from repro.ode.kernels.traced import TracedKernel
 
 __all__ = [
@@ -12,11 +12,13 @@ __all__ = [
     "Cotangents",
     "Kept",
     "MovingLayers",
+    "OffersAdjoint",
     "PerceptronKernel",
     "SharedLayers",
     "StageTimes",
     "StepKernel",
     "StepResult",
+    "Steps",
     "TracedKernel",
     "compile_seconds",
     "library",

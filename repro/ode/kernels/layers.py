@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 MAX_STAGES = 8
@@ -62,6 +62,15 @@ class Source(Protocol):
         """What was collected, for each parameter; the next collection starts from zero."""
         ...
 
+    def places(self, parameters: tuple[Tensor, ...]) -> Int[Tensor, " numbers"] | None:
+        """Where each of the parameters' numbers lies among the layers', both laid one after the other.
+
+        Returns:
+            The places, the first one behind the end for numbers that no layer holds; None where layers hold them in
+            another way than each once as a view, so that gradients do not simply move.
+        """
+        ...
+
 
 class SharedLayers:
     """Layers that all stages share, time entering by their gates and shifts alone.
@@ -90,6 +99,52 @@ class SharedLayers:
     def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         """See `Source`; through the views by which layers hold parameters."""
         return _pulled(self._layers, _take(self._threads), parameters)
+
+    def places(self, parameters: tuple[Tensor, ...]) -> Int[Tensor, " numbers"] | None:
+        """See `Source`."""
+        return _places(tuple(map(_layout, numbers_of(self._layers))), tuple(map(_layout, parameters)))
+
+
+class _Layout(NamedTuple):
+    """Where a tensor's numbers lie in memory."""
+
+    storage: int
+    offset: int
+    shape: torch.Size
+    stride: tuple[int, ...]
+    differentiable: bool
+
+
+def _layout(x: Tensor) -> _Layout:
+    return _Layout(x.untyped_storage().data_ptr(), int(x.storage_offset()), x.shape, x.stride(), x.requires_grad)
+
+
+@functools.lru_cache(maxsize=16)
+def _places(numbers: tuple[_Layout, ...], parameters: tuple[_Layout, ...]) -> Tensor | None:
+    """See `SharedLayers.places`; the same for every solve of a field."""
+    total = sum(x.shape.numel() for x in numbers)
+    found = [torch.full((p.shape.numel(),), total) for p in parameters]
+    begin = 0
+    for x in numbers:
+        within = [n for n, p in enumerate(parameters) if _is_view(x, p)]
+        if x.differentiable and len(within) != 1:
+            return None
+        if x.differentiable:
+            place = found[within[0]].as_strided(x.shape, x.stride, x.offset - parameters[within[0]].offset)
+            if not (place == total).all():
+                return None
+            place.copy_(torch.arange(begin, begin + x.shape.numel()).view(x.shape))
+        begin += x.shape.numel()
+    return torch.cat(found)
+
+
+def _is_view(x: _Layout, parameter: _Layout) -> bool:
+    """Whether x's numbers are all among those of a parameter that lies in one piece."""
+    stride = torch.empty(parameter.shape, device="meta").stride()
+    steps = sum((size - 1) * step for size, step in zip(x.shape, x.stride, strict=True))
+    first = x.offset - parameter.offset
+    within = first >= 0 and first + steps < parameter.shape.numel()
+    return x.storage == parameter.storage and within and parameter.stride == stride
 
 
 class MovingLayers:
@@ -145,6 +200,20 @@ class MovingLayers:
             layers = self._at(torch.cat(times))
         sums = [tuple(_joined(column) for column in zip(*layer, strict=True)) for layer in zip(*parts, strict=True)]
         return _pulled(layers, sums, parameters)
+
+    def places(self, parameters: tuple[Tensor, ...]) -> None:
+        """None: the layers are made anew for every time."""
+
+
+def numbers_of(layers: Sequence[Numbers]) -> list[Tensor]:
+    """What of layers' numbers there is."""
+    return [x for layer in layers for x in layer if x is not None]
+
+
+def laid_out(flat: Float[Tensor, " numbers"], like: Sequence[Numbers]) -> list[Numbers]:
+    """Views of a vector as layers' numbers, one after the other."""
+    parts = iter(flat.split([x.numel() for x in numbers_of(like)]))
+    return [tuple(None if x is None else next(parts).view(x.shape) for x in layer) for layer in like]
 
 
 def _held(layer: AffineLayer) -> Numbers:

@@ -6,7 +6,8 @@
 // the state's last column, where there are probes, integrates scale * sum_p probe_p . u_L,p. Or, with two layers without
 // gates (folded), it integrates the trace itself, sum_i act'(z_1,i) c_i with c_i = sum_d W_2,di W_1,id.
 //
-// Or the caller gives the maps of every stage (per_stage), where they depend on the time in another way.
+// Or the caller gives the maps of every stage (per_stage), where they depend on the time in another way. Or he wants
+// the gradients of every stage by themselves (apart), in places that lie so many numbers apart.
 //
 // Rows are independent of one another: a block of them goes through all stages of a step while it is in the cache, the
 // values and tangents of a layer as one matrix product. The caller may split the rows over threads.
@@ -47,12 +48,18 @@ template <class T>
 struct Problem {
   const Layer<T>* layers;  // [n_layers], or [stages n_layers]
   const T* noise;          // [probes rows dim]
-  int64_t n_layers, dim, n_probes, rows, softplus, per_stage, folded;
+  int64_t n_layers, dim, n_probes, rows, softplus, per_stage, folded, apart;
   T scale;
 
   int64_t width() const { return dim + (n_probes > 0 || folded); }
 
-  const Layer<T>& layer(int64_t stage, int64_t l) const { return layers[(per_stage ? stage : 0) * n_layers + l]; }
+  Layer<T> layer(int64_t stage, int64_t l) const {
+    Layer<T> found = layers[(per_stage ? stage : 0) * n_layers + l];
+    for (T** grad : {&found.grad_weight, &found.grad_bias, &found.grad_gate_weight, &found.grad_gate_bias,
+                     &found.grad_shift})
+      if (*grad) *grad += stage * apart;
+    return found;
+  }
 };
 
 // Stages with their times. given: the first stage's value is an input.
@@ -246,7 +253,7 @@ struct Weights {
 
   Weights(const Problem<T>& problem, int64_t stage, bool both) {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const Layer<T>& layer = problem.layer(stage, l);
+      const Layer<T> layer = problem.layer(stage, l);
       const int64_t n_in = layer.n_in, n_out = layer.n_out, ld_out = padded<T>(n_out), ld_in = padded<T>(n_in);
       const T* from = layer.weight;
       const int64_t stride = layer.stride;
@@ -266,7 +273,7 @@ struct Columns {
 
   Columns(const Problem<T>& problem, int64_t stage, T time) {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const Layer<T>& layer = problem.layer(stage, l);
+      const Layer<T> layer = problem.layer(stage, l);
       std::vector<T> g(padded<T>(layer.n_out), T(1)), b(g.size());
       for (int64_t o = 0; o < layer.n_out; ++o) {
         if (layer.gate_weight) g[o] = sigmoid_(layer.gate_weight[o] * time + layer.gate_bias[o]);
@@ -278,7 +285,7 @@ struct Columns {
       bias.push_back(std::move(b));
     }
     if (!problem.folded) return;
-    const Layer<T>&first = problem.layer(stage, 0), &last = problem.layer(stage, 1);
+    const Layer<T> first = problem.layer(stage, 0), last = problem.layer(stage, 1);
     trace.resize(padded<T>(first.n_out));
     grad_trace.resize(trace.size());
     for (int64_t i = 0; i < first.n_out; ++i)
@@ -289,7 +296,7 @@ struct Columns {
   // Add the gradients to the parameters'.
   void fold(const Problem<T>& problem, int64_t stage, T time) const {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const Layer<T>& layer = problem.layer(stage, l);
+      const Layer<T> layer = problem.layer(stage, l);
       for (int64_t o = 0; o < layer.n_out; ++o) {
         const T g = gate[l][o], by_bias = grad_bias[l][o];
         layer.grad_bias[o] += g * by_bias;
@@ -301,7 +308,7 @@ struct Columns {
       }
     }
     if (!problem.folded) return;
-    const Layer<T>&first = problem.layer(stage, 0), &last = problem.layer(stage, 1);
+    const Layer<T> first = problem.layer(stage, 0), last = problem.layer(stage, 1);
     for (int64_t i = 0; i < first.n_out; ++i)
       for (int64_t d = 0; d < problem.dim; ++d) {
         first.grad_weight[i * first.n_in + d] += grad_trace[i] * last.weight[d * last.stride + i];
@@ -503,6 +510,30 @@ static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T
     for (int64_t i = 0; i < dim; ++i) gy[r * width + i] += above.data()[r * ld0 + i];
 }
 
+// Weights' gradients in rows of whole vectors, of every stage apart or of all together, before they go to the layers.
+template <class T>
+struct Sums {
+  std::vector<std::vector<Buffer<T>>> of_stage;
+
+  Sums(const Problem<T>& problem, int64_t n) : of_stage(n) {
+    for (auto& buffers : of_stage)
+      for (int64_t l = 0; l < problem.n_layers; ++l) {
+        const int64_t size = problem.layers[l].n_out * padded<T>(problem.layers[l].n_in);
+        std::fill_n(buffers.emplace_back(size).data(), size, T(0));
+      }
+  }
+
+  void add_to(const Problem<T>& problem, int64_t stage) const {
+    for (int64_t l = 0; l < problem.n_layers; ++l) {
+      const Layer<T> layer = problem.layer(stage, l);
+      const T* from = of_stage[stage][l].data();
+      for (int64_t o = 0; o < layer.n_out; ++o)
+        for (int64_t i = 0; i < layer.n_in; ++i)
+          layer.grad_weight[o * layer.n_in + i] += from[o * padded<T>(layer.n_in) + i];
+    }
+  }
+};
+
 // ---- steps ----
 
 template <class T>
@@ -599,12 +630,7 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
   const int64_t size = block_rows(problem, kept ? 1 : stages, end - begin), n_all = size * width;
   const std::vector<Weights<T>> weights = weights_of(problem, step, true);
   std::vector<Columns<T>> at_stage = columns_of(problem, step);
-  std::vector<std::vector<Buffer<T>>> grads(weights.size());
-  for (auto& of_stage : grads)
-    for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const int64_t n = problem.layers[l].n_out * padded<T>(problem.layers[l].n_in);
-      std::fill_n(of_stage.emplace_back(n).data(), n, T(0));
-    }
+  Sums<T> grads(problem, weights.size());
   std::vector<Activations<T>> activations;
   for (int64_t s = 0; s < (kept ? 1 : stages); ++s) activations.emplace_back(problem, size);
   std::vector<std::vector<T>> k_(stages, std::vector<T>(n_all)), gk(stages, std::vector<T>(n_all));
@@ -642,8 +668,8 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
         go_through(problem, weights[shared], at_stage[s], first, rows, at.data(), here, true);
       }
       std::fill_n(g_at.begin(), n, T(0));
-      pull(problem, weights[shared], at_stage[s], rows, gk[s].data(), g_at.data(), here, grads[shared], above, below,
-           folded);
+      pull(problem, weights[shared], at_stage[s], rows, gk[s].data(), g_at.data(), here, grads.of_stage[shared], above,
+           below, folded);
       for (int64_t c = 0; c < n; ++c) {
         // the integrated trace does not enter the field
         gy[offset + c] += g_at[c];
@@ -652,13 +678,62 @@ static void backward(const Problem<T>& problem, const Step<T>& step, int64_t beg
     }
   }
   for (int64_t s = 0; s < stages; ++s) at_stage[s].fold(problem, s, step.time[s]);
-  for (size_t s = 0; s < grads.size(); ++s)
-    for (int64_t l = 0; l < problem.n_layers; ++l) {
-      const Layer<T>& layer = problem.layer(s, l);
-      for (int64_t o = 0; o < layer.n_out; ++o)
-        for (int64_t i = 0; i < layer.n_in; ++i)
-          layer.grad_weight[o * layer.n_in + i] += grads[s][l].data()[o * padded<T>(layer.n_in) + i];
+  for (size_t s = 0; s < weights.size(); ++s) grads.add_to(problem, s);
+}
+
+// The adjoint method's step: the system d/dt [y, a] = [f, -(df/dy)^T a] and the integrand -(df/dp)^T a at each stage.
+// Of `state` and all that is like it the first half is y's, the second a's. The integrand of stage s goes to the layers
+// of stage s (apart); a stage that is given has none.
+template <class T>
+static void adjoint(const Problem<T>& problem, const Step<T>& step, int64_t begin, int64_t end, const T* state,
+                    const T* f, T* s_end, T* s_last, T* s_mid, T* error) {
+  const int64_t width = problem.width(), half = problem.rows * width, stages = step.n_stages;
+  const int64_t size = block_rows(problem, 1, end - begin), n_all = size * width;
+  const std::vector<Weights<T>> weights = weights_of(problem, step, true);
+  std::vector<Columns<T>> at_stage = columns_of(problem, step);
+  Sums<T> grads(problem, stages);
+  Activations<T> here(problem, size);
+  std::vector<std::vector<T>> ky(stages, std::vector<T>(n_all)), ka(stages, std::vector<T>(n_all));
+  std::vector<T> at(n_all), g(n_all);
+  const int64_t n_stacked = size * (1 + problem.n_probes) * widest(problem);
+  Buffer<T> above(n_stacked), below(n_stacked), folded(problem.folded ? n_stacked : 0);
+  for (int64_t first = begin; first < end; first += size) {
+    const int64_t rows = std::min(size, end - first), n = rows * width, offset = first * width;
+    const T *k[2][MAX_STAGES], *y = state + offset, *a = state + half + offset;
+    for (int64_t s = 0; s < stages; ++s) {
+      k[0][s] = ky[s].data();
+      k[1][s] = ka[s].data();
+      if (s == 0 && step.given) {
+        k[0][0] = f + offset;
+        k[1][0] = f + half + offset;
+        continue;
+      }
+      const int64_t shared = problem.per_stage ? s : 0;
+      combine(n, y, step.dt, step.beta[s], s, k[0], at.data());
+      combine(n, a, step.dt, step.beta[s], s, k[1], g.data());
+      for (int64_t i = 0; i < n; ++i) g[i] = -g[i];
+      here.place(problem, first, rows, nullptr);
+      evaluate(problem, weights[shared], at_stage[s], first, rows, at.data(), ky[s].data(), here);
+      std::fill_n(ka[s].begin(), n, T(0));
+      pull(problem, weights[shared], at_stage[s], rows, g.data(), ka[s].data(), here, grads.of_stage[s], above, below,
+           folded);
     }
+    for (int64_t part = 0; part < 2; ++part) {
+      const int64_t place = part * half + offset;
+      const T *from = state + place, *last = k[part][stages - 1];
+      combine(n, from, step.dt, step.weights, stages, k[part], s_end + place);
+      std::copy_n(last, n, s_last + place);
+      if (s_mid) combine(n, from, step.dt, step.mid, stages, k[part], s_mid + place);
+      if (!error) continue;
+      combine(n, static_cast<const T*>(nullptr), step.dt, step.error, stages, k[part], error + place);
+      for (int64_t i = place; i < place + n; ++i)
+        error[i] /= step.atol + step.rtol * std::max(std::fabs(state[i]), std::fabs(s_end[i]));
+    }
+  }
+  for (int64_t s = step.given; s < stages; ++s) {
+    at_stage[s].fold(problem, s, step.time[s]);
+    grads.add_to(problem, s);
+  }
 }
 
 extern "C" {
@@ -680,6 +755,10 @@ void in_large_pages(void* memory, int64_t bytes) {
   void backward_##NAME(const Problem<T>* problem, const Step<T>* step, int64_t begin, int64_t end, const T* y,        \
                        const T* g_end, const T* g_mid, const T* g_first, const T* g_last, T* gy, T* const* kept) {    \
     backward(*problem, *step, begin, end, y, g_end, g_mid, g_first, g_last, gy, kept);                                \
+  }                                                                                                                   \
+  void adjoint_##NAME(const Problem<T>* problem, const Step<T>* step, int64_t begin, int64_t end, const T* state,     \
+                      const T* f, T* s_end, T* s_last, T* s_mid, T* error, T* const*) {                               \
+    adjoint(*problem, *step, begin, end, state, f, s_end, s_last, s_mid, error);                                      \
   }
 EXPORT(float, float32)
 EXPORT(double, float64)

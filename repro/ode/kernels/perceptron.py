@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from repro.ode.kernels.adjoint import AdjointKernel, Tolerances
 from repro.ode.kernels.build import library
-from repro.ode.kernels.layers import MAX_STAGES, Numbers, Source
+from repro.ode.kernels.layers import MAX_STAGES, Numbers, Source, laid_out, numbers_of
 from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
 from repro.ode.tableau import EVALUATION, Tableau
 
@@ -50,6 +51,7 @@ class PerceptronKernel:
         self._native = _native(source.like.dtype)
         self._steps: dict[tuple[Tableau, int, bool], Any] = {}
         self._problems: dict[tuple[int, int], Any] = {}
+        self._stages_apart: dict[tuple[int, int], tuple[Tensor, Any]] = {}
 
     @staticmethod
     def why_not(
@@ -100,7 +102,8 @@ class PerceptronKernel:
         parts = self._parts(n_rows)
         kept = self._room(len(tableau.alpha) - given, y, parts) if keep else None
         rows = [None] * given + list(kept.numbers) if kept else None
-        self._call(self._native.forward, step, n_rows, parts, [y, f, end, last, mid, error], rows)
+        problems = [self._problem(i, n_rows) for i in range(parts)]
+        self._call(self._native.forward, step, n_rows, problems, [y, f, end, last, mid, error], rows)
         return StepResult(end, last, mid, error, kept)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
@@ -122,13 +125,47 @@ class PerceptronKernel:
         given = [None if g is None else g.contiguous() for g in cotangents]
         n_rows = y.shape[0]
         parts, rows = (kept.parts, list(kept.numbers)) if kept else (self._parts(n_rows), None)
-        self._call(self._native.backward, step, n_rows, parts, [y.contiguous(), *given, gy], rows)
+        problems = [self._problem(i, n_rows) for i in range(parts)]
+        self._call(self._native.backward, step, n_rows, problems, [y.contiguous(), *given, gy], rows)
         self._source.collect()
         return gy
 
     def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         """What `pull` added up since the last time; see `StepKernel`."""
         return self._source.gradients(parameters)
+
+    def adjoint_kernel(self, parameters: tuple[Tensor, ...], n_rows: int, *, controlled: bool) -> AdjointKernel | str:
+        """Native steps of the adjoint method's system; see `OffersAdjoint`."""
+        places = self._source.places(parameters)
+        if places is None:
+            return "the kernel's layers do not hold the parameters as views"
+        return AdjointKernel(self._adjoint_step, places, n_rows, controlled=controlled)
+
+    def _adjoint_step(
+        self, tableau: Tableau, at: StageTimes, n_rows: int, flat: list[Tensor | None], tolerances: Tolerances
+    ) -> Float[Tensor, "stage numbers_and_zero"]:
+        """Write a step's results into `flat`; see `Advance`."""
+        step = self._step(tableau, at, len(tableau.alpha), given=flat[1] is not None)
+        if tolerances is not None:
+            step.rtol, step.atol = tolerances
+        parts = self._parts(n_rows)
+        problems = [self._apart(i, n_rows) for i in range(parts)]
+        for integrand, _ in problems:
+            integrand.zero_()
+        self._call(self._native.adjoint, step, n_rows, [problem for _, problem in problems], flat, None)
+        n_stages = len(tableau.alpha)
+        return functools.reduce(torch.add, [integrand[:n_stages] for integrand, _ in problems])
+
+    def _apart(self, thread: int, rows: int) -> tuple[Tensor, Any]:
+        """Where a thread puts every stage's gradients by themselves, and the description of the field that says so."""
+        key = (thread, rows)
+        if key not in self._stages_apart:
+            held = self._source.held
+            n = sum(x.numel() for x in numbers_of(held))
+            integrand = self._source.like.new_empty(MAX_STAGES, n + 1)
+            description = self._described([held], [laid_out(integrand[0, :n], held)], rows, apart=n + 1)
+            self._stages_apart[key] = integrand, description
+        return self._stages_apart[key]
 
     def _step(self, tableau: Tableau, at: StageTimes, n_stages: int, *, given: bool) -> Any:  # noqa: ANN401
         key = (tableau, n_stages, given)
@@ -160,17 +197,18 @@ class PerceptronKernel:
         function: Callable[..., None],
         step: Any,  # noqa: ANN401
         rows: int,
-        parts: int,
+        problems: Sequence[Any],
         tensors: list[Tensor | None],
         kept: Sequence[Tensor | None] | None,
     ) -> None:
-        """Run a function of the kernel on all rows, each part of them by a thread."""
+        """Run a function of the kernel on all rows, each problem's part of them by a thread."""
         pointers = [None if x is None else x.data_ptr() for x in tensors]
         stages = None if kept is None else _Pointers(*[None if x is None else x.data_ptr() for x in kept])
+        parts = len(problems)
         bounds = [rows * i // parts for i in range(parts + 1)]
         jobs = [
-            functools.partial(function, self._problem(i, rows), step, bounds[i], bounds[i + 1], *pointers, stages)
-            for i in range(parts)
+            functools.partial(function, problem, step, bounds[i], bounds[i + 1], *pointers, stages)
+            for i, problem in enumerate(problems)
         ]
         if parts == 1:
             jobs[0]()
@@ -180,17 +218,23 @@ class PerceptronKernel:
     def _problem(self, thread: int, rows: int) -> Any:  # noqa: ANN401
         key = (thread, rows)
         if key not in self._problems:
-            self._problems[key] = self._native.problem(
-                self._source,
-                self._source.into(thread),
-                self._probes,
-                self._dim,
-                rows,
-                self._softplus,
-                self._scale,
-                self._folded,
-            )
+            held, into = (_by_stage(x, self._source.n_stages) for x in (self._source.held, self._source.into(thread)))
+            self._problems[key] = self._described(held, into, rows)
         return self._problems[key]
+
+    def _described(
+        self, held: Sequence[Sequence[Numbers]], into: Sequence[Sequence[Numbers]], rows: int, apart: int = 0
+    ) -> Any:  # noqa: ANN401
+        """The field by its layers at each stage, or at all; the tensors must outlive the description."""
+        return self._native.problem(
+            held, into, self._probes, self._dim, rows, self._softplus, self._scale, self._folded, apart
+        )
+
+
+def _by_stage(layers: Sequence[Numbers], n_stages: int) -> list[Sequence[Numbers]]:
+    if n_stages == 1:
+        return [layers]
+    return [[tuple(None if x is None else x[s] for x in layer) for layer in layers] for s in range(n_stages)]
 
 
 _Pointers = ctypes.c_void_p * MAX_STAGES
@@ -220,7 +264,10 @@ class _Native:
             _fields_ = [
                 ("layers", ctypes.POINTER(Layer)),
                 ("noise", pointer),
-                *[(n, size) for n in ("n_layers", "dim", "n_probes", "rows", "softplus", "per_stage", "folded")],
+                *[
+                    (n, size)
+                    for n in ("n_layers", "dim", "n_probes", "rows", "softplus", "per_stage", "folded", "apart")
+                ],
                 ("scale", scalar),
             ]
 
@@ -236,8 +283,10 @@ class _Native:
             ]
 
         self._layer, self._problem, self._step, self._scalar = Layer, Problem, Step, scalar
-        self.forward, self.backward = getattr(built, f"forward_{name}"), getattr(built, f"backward_{name}")
-        for function in (self.forward, self.backward):
+        self.forward, self.backward, self.adjoint = (
+            getattr(built, f"{function}_{name}") for function in ("forward", "backward", "adjoint")
+        )
+        for function in (self.forward, self.backward, self.adjoint):
             function.restype = None
             arrays = [*[pointer] * 6, ctypes.POINTER(_Pointers)]
             function.argtypes = [ctypes.POINTER(Problem), ctypes.POINTER(Step), size, size, *arrays]
@@ -248,30 +297,29 @@ class _Native:
 
     def problem(
         self,
-        source: Source,
-        grads: Sequence[Numbers],
+        held: Sequence[Sequence[Numbers]],
+        into: Sequence[Sequence[Numbers]],
         probes: Tensor | None,
         dim: int,
         rows: int,
         softplus: bool,
         scale: float,
         folded: bool,
+        apart: int,
     ) -> Any:  # noqa: ANN401
-        """Describe the field; the tensors must outlive the description."""
-        pairs = list(zip(source.held, grads, strict=True))
-        entries = [self._entry(source, held, into, s) for s in range(source.n_stages) for held, into in pairs]
+        """Describe the field; `apart`: how far apart the gradients of two stages go, 0 for into one sum."""
+        entries = [self._entry(*pair) for stage in zip(held, into, strict=True) for pair in zip(*stage, strict=True)]
         array = (self._layer * len(entries))(*entries)
         noise = None if probes is None else probes.data_ptr()
-        n_probes, per_stage = 0 if probes is None else len(probes), source.n_stages > 1
-        sizes = (len(pairs), dim, n_probes, rows, int(softplus), int(per_stage), int(folded))
+        n_probes, per_stage = 0 if probes is None else len(probes), len(held) > 1
+        sizes = (len(held[0]), dim, n_probes, rows, int(softplus), int(per_stage), int(folded), apart)
         return self._problem(array, noise, *sizes, scale)
 
-    def _entry(self, source: Source, held: Numbers, into: Numbers, stage: int) -> Any:  # noqa: ANN401
+    def _entry(self, held: Numbers, into: Numbers) -> Any:  # noqa: ANN401
         """One layer at one stage."""
-        tensors = [x if x is None or source.n_stages == 1 else x[stage] for x in (*held, *into)]
-        weight = tensors[0]
+        weight = held[0]
         assert weight is not None
-        pointers = [None if x is None else x.data_ptr() for x in tensors]
+        pointers = [None if x is None else x.data_ptr() for x in (*held, *into)]
         return self._layer(*pointers, weight.shape[1], weight.shape[0], weight.stride(0))
 
     def step(self, tableau: Tableau, n_stages: int, given: bool) -> Any:  # noqa: ANN401

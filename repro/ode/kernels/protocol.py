@@ -79,8 +79,8 @@ class HoldsNoise(Protocol):
 
 
 @runtime_checkable
-class StepKernel(Protocol):
-    """Takes Runge-Kutta steps of one field, and pulls cotangents back through them."""
+class Steps(Protocol):
+    """Takes Runge-Kutta steps of one field."""
 
     def step(
         self,
@@ -99,6 +99,11 @@ class StepKernel(Protocol):
         """The field at one time."""
         ...
 
+
+@runtime_checkable
+class StepKernel(Steps, Protocol):
+    """Takes Runge-Kutta steps of one field, and pulls cotangents back through them."""
+
     def pull(
         self,
         tableau: Tableau,
@@ -116,4 +121,19 @@ class StepKernel(Protocol):
 
     def gradients(self, parameters: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         """What `pull` added up, for each of the parameters."""
+        ...
+
+
+@runtime_checkable
+class OffersAdjoint(Protocol):
+    """A kernel that takes the steps of the adjoint method's system as well."""
+
+    def adjoint_kernel(self, parameters: tuple[Tensor, ...], n_rows: int, *, controlled: bool) -> Steps | str:
+        """Steps of y, a and the parameters' gradients on one flat vector, or why there are none.
+
+        Args:
+            parameters: Tensors that get gradients.
+            n_rows: Rows of y.
+            controlled: Whether the error of the gradients is estimated.
+        """
         ...

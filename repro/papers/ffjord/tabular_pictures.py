@@ -1,5 +1,7 @@
 """FFJORD's tabular densities as a figure."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,46 +30,65 @@ STARTS_FROM = {"power_fm_warm": "power_fm", "power_fm_long_warm": "power_fm_long
 
 
 def draw_power(rows: pd.DataFrame) -> Figure | None:
-    """Validation NLL on POWER against updates and hours, beside published test NLLs, and evaluations of an update.
+    """Validation NLL on POWER by updates and by hours, beside published test NLLs; what an update costs.
 
-    The runs shared their machine with more or less other work, so that hours are those that they took, not those that
-    they need; a warm start's are included. Within a run they are spread by the evaluations.
+    The runs shared their machines with more or less other work, so that hours and seconds are those that they took, not
+    those that they need; a warm start's hours are included. Runs that kept no clock have their hours spread by the
+    evaluations, and no line among the seconds.
     """
     curves = {cell: table for cell in MODELS if "validation_nll" in (table := curve(rows, TABLE2, cell))}
     if not curves:
         return None
-    figure, axes = plotting.new_figure(1, 3, panel=(3.0, 2.7))
-    left, middle, right = axes
+    clocked = rows[rows["run"].isin(rows.loc[rows["metric"] == "update_time", "run"])]
+    figure, axes = plotting.new_figure(2, 2, panel=(4.2, 2.7))
+    by_updates, by_hours, evaluations, seconds = axes
     for index, (cell, table) in enumerate(curves.items()):
         again, colour = divmod(index, len(plotting.PALETTE))
         before = _hours(rows, STARTS_FROM[cell]) if cell in STARTS_FROM else 0.0
         style = {"color": plotting.PALETTE[colour], "label": MODELS[cell], "linewidth": 2.2 if again else 1.2}
         style["linestyle"] = "--" if cell in STARTS_FROM else "-"  # whose updates come after another training's
         validations = table["validation_nll"].dropna()
-        left.plot(validations.index, validations, **style)
-        hours = before + shares_of_time(table) * _hours(rows, cell)
-        middle.plot(hours[table["validation_nll"].notna()], validations, **style)
-        if "nfe_forward" in table:
-            spent = table["nfe_forward"].dropna()
-            right.plot(spent.index, spent, **style)
-    for axis in (left, middle):
+        by_updates.plot(validations.index, validations, **style)
+        by_hours.plot(before + _hours_of_curve(rows, cell, table).loc[validations.index], validations, **style)
+        for axis, metric, measured in (
+            (evaluations, "nfe_forward", table),
+            (seconds, "update_time", curve(clocked, TABLE2, cell)),
+        ):
+            if metric in measured:
+                found = measured[metric].dropna()
+                axis.plot(found.index, found, **style)
+    for axis in (by_updates, by_hours):
         _published_lines(axis)
-    left.set(xlabel="updates (dashed: after those of flow matching)", ylabel="NLL / nats")
-    middle.set(xlabel="hours as run, beside other work: no race", ylabel="NLL / nats")
-    middle.ticklabel_format(axis="x", style="plain")  # the smoke tier's hours had a power of ten across the label
-    right.set(xlabel="updates", ylabel="forward evaluations")
-    for axis in (left, right):
+    by_updates.set(xlabel="updates (dashed: after those of flow matching)", ylabel="NLL / nats")
+    by_hours.set(xlabel="hours as run, beside other work: no race", ylabel="NLL / nats")
+    by_hours.ticklabel_format(axis="x", style="plain")  # the smoke tier's hours had a power of ten across the label
+    evaluations.set(xlabel="updates", ylabel="forward evaluations of an update")
+    seconds.set(xlabel="updates of the runs that kept a clock", ylabel="an update / s, beside other work")
+    seconds.set_yscale("log")
+    for axis in (by_updates, evaluations, seconds):
         axis.set_xscale("log")
         plotting.plain_log_ticks(axis, "x", roomy_up_to=100.0)
+    plotting.plain_log_ticks(seconds, "y")
+    _limit_nll((by_updates, by_hours), curves)
+    plotting.panel_titles(axes, ["likelihood by updates", "by time", "evaluations", "time of an update"])
+    figure.legend(*by_updates.get_legend_handles_labels(), fontsize=6.5, loc="outside upper center", ncols=4)
+    return figure
+
+
+def _limit_nll(axes: Sequence[Axes], curves: Mapping[str, pd.DataFrame]) -> None:
+    """Leave out how badly trainings begin, but show every one's end, and the published numbers."""
     ends = [float(table["validation_nll"].dropna().iloc[-1]) for table in curves.values()]
     lowest = min(float(table["validation_nll"].min()) for table in curves.values())
     published = [number.value for number in published_nlls("power").values() if number.value is not None]
-    top = max(1.0, *(end + 0.2 for end in ends))  # every curve's end is seen
-    for axis in (left, middle):
-        axis.set_ylim(min([lowest, *published]) - 0.1, top)
-    plotting.panel_titles(axes, ["likelihood by updates", "by time", "evaluations"])
-    figure.legend(*left.get_legend_handles_labels(), fontsize=6.5, loc="outside upper center", ncols=4)
-    return figure
+    for axis in axes:
+        axis.set_ylim(min([lowest, *published]) - 0.1, max(1.0, *(end + 0.2 for end in ends)))
+
+
+def _hours_of_curve(rows: pd.DataFrame, cell: str, table: pd.DataFrame) -> pd.Series:
+    """When each point of a cell's curve was reached: as its clock said, or by its evaluations where there was none."""
+    if "elapsed" in table:
+        return table["elapsed"].ffill() / 3600
+    return shares_of_time(table) * _hours(rows, cell)
 
 
 def shares_of_time(table: pd.DataFrame) -> pd.Series:
