@@ -103,8 +103,11 @@ def test_a_gaussian_has_the_likelihood_of_the_literature(tmp_path, monkeypatch):
     (tmp_path / "bsds300_patches").mkdir()
     (tmp_path / "bsds300_patches" / "bsds300_images.tar").symlink_to(ARCHIVE)
     monkeypatch.setenv("REPRO_DATA", str(tmp_path))
-    monkeypatch.setitem(SIZES, "bsds300_patches", (63, 200_000, 1_000, 100_000))
+    monkeypatch.setitem(SIZES, "bsds300_patches", (63, 200_000, 20_000, 100_000))
     splits = DATASETS["bsds300_patches"].load()
     train, test = splits.train.double(), splits.test.double()
     gaussian = torch.distributions.MultivariateNormal(train.mean(0), torch.cov(train.T, correction=0))
-    assert float(gaussian.log_prob(test).mean()) == pytest.approx(96.67, abs=0.75)
+    known = float(gaussian.log_prob(test).mean())
+    assert known == pytest.approx(96.67, abs=0.75)
+    # the photographs that validate are the smoother ones: why any model's validation looks better than its test
+    assert float(gaussian.log_prob(splits.validation.double()).mean()) > known + 5

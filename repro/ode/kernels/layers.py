@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from repro.ode.kernels.views import places_of
+
 MAX_STAGES = 8
 
 
@@ -102,49 +104,7 @@ class SharedLayers:
 
     def places(self, parameters: tuple[Tensor, ...]) -> Int[Tensor, " numbers"] | None:
         """See `Source`."""
-        return _places(tuple(map(_layout, numbers_of(self._layers))), tuple(map(_layout, parameters)))
-
-
-class _Layout(NamedTuple):
-    """Where a tensor's numbers lie in memory."""
-
-    storage: int
-    offset: int
-    shape: torch.Size
-    stride: tuple[int, ...]
-    differentiable: bool
-
-
-def _layout(x: Tensor) -> _Layout:
-    return _Layout(x.untyped_storage().data_ptr(), int(x.storage_offset()), x.shape, x.stride(), x.requires_grad)
-
-
-@functools.lru_cache(maxsize=16)
-def _places(numbers: tuple[_Layout, ...], parameters: tuple[_Layout, ...]) -> Tensor | None:
-    """See `SharedLayers.places`; the same for every solve of a field."""
-    total = sum(x.shape.numel() for x in numbers)
-    found = [torch.full((p.shape.numel(),), total) for p in parameters]
-    begin = 0
-    for x in numbers:
-        within = [n for n, p in enumerate(parameters) if _is_view(x, p)]
-        if x.differentiable and len(within) != 1:
-            return None
-        if x.differentiable:
-            place = found[within[0]].as_strided(x.shape, x.stride, x.offset - parameters[within[0]].offset)
-            if not (place == total).all():
-                return None
-            place.copy_(torch.arange(begin, begin + x.shape.numel()).view(x.shape))
-        begin += x.shape.numel()
-    return torch.cat(found)
-
-
-def _is_view(x: _Layout, parameter: _Layout) -> bool:
-    """Whether x's numbers are all among those of a parameter that lies in one piece."""
-    stride = torch.empty(parameter.shape, device="meta").stride()
-    steps = sum((size - 1) * step for size, step in zip(x.shape, x.stride, strict=True))
-    first = x.offset - parameter.offset
-    within = first >= 0 and first + steps < parameter.shape.numel()
-    return x.storage == parameter.storage and within and parameter.stride == stride
+        return places_of(numbers_of(self._layers), parameters)
 
 
 class MovingLayers:

@@ -1,9 +1,7 @@
 """Runge-Kutta steps of perceptron fields by the native kernel: one call a step, one call for its gradient."""
 
-import ctypes
 import functools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 from repro.ode.kernels.adjoint import AdjointKernel, Tolerances
 from repro.ode.kernels.build import library
 from repro.ode.kernels.layers import MAX_STAGES, Numbers, Source, laid_out, numbers_of
+from repro.ode.kernels.native import TYPES, native, on_all_rows
 from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
 from repro.ode.tableau import EVALUATION, Tableau
 
@@ -48,7 +47,7 @@ class PerceptronKernel:
         self._source, self._softplus = source, ACTIVATIONS.index(activation) == 1
         self._probes = None if probes is None else probes.detach().contiguous()
         self._dim, self._scale = source.like.shape[1], scale
-        self._native = _native(source.like.dtype)
+        self._native = native(source.like.dtype)
         self._steps: dict[tuple[Tableau, int, bool], Any] = {}
         self._problems: dict[tuple[int, int], Any] = {}
         self._stages_apart: dict[tuple[int, int], tuple[Tensor, Any]] = {}
@@ -70,7 +69,7 @@ class PerceptronKernel:
             return f"it takes {like.dtype} states of {like.shape[1]} numbers a row, not {y.dtype} {tuple(y.shape)}"
         if like.device.type != "cpu":
             return f"it runs on the CPU, the field is on {like.device}"
-        if like.dtype not in _TYPES:
+        if like.dtype not in TYPES:
             return f"it computes in float32 and float64, not in {like.dtype}"
         if activation not in ACTIVATIONS:
             return f"it knows the activations {', '.join(ACTIVATIONS)}, not {activation}"
@@ -103,7 +102,7 @@ class PerceptronKernel:
         kept = self._room(len(tableau.alpha) - given, y, parts) if keep else None
         rows = [None] * given + list(kept.numbers) if kept else None
         problems = [self._problem(i, n_rows) for i in range(parts)]
-        self._call(self._native.forward, step, n_rows, problems, [y, f, end, last, mid, error], rows)
+        on_all_rows(self._native.forward, step, n_rows, problems, [y, f, end, last, mid, error], rows)
         return StepResult(end, last, mid, error, kept)
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
@@ -126,7 +125,7 @@ class PerceptronKernel:
         n_rows = y.shape[0]
         parts, rows = (kept.parts, list(kept.numbers)) if kept else (self._parts(n_rows), None)
         problems = [self._problem(i, n_rows) for i in range(parts)]
-        self._call(self._native.backward, step, n_rows, problems, [y.contiguous(), *given, gy], rows)
+        on_all_rows(self._native.backward, step, n_rows, problems, [y.contiguous(), *given, gy], rows)
         self._source.collect()
         return gy
 
@@ -152,7 +151,7 @@ class PerceptronKernel:
         problems = [self._apart(i, n_rows) for i in range(parts)]
         for integrand, _ in problems:
             integrand.zero_()
-        self._call(self._native.adjoint, step, n_rows, [problem for _, problem in problems], flat, None)
+        on_all_rows(self._native.adjoint, step, n_rows, [problem for _, problem in problems], flat)
         n_stages = len(tableau.alpha)
         return functools.reduce(torch.add, [integrand[:n_stages] for integrand, _ in problems])
 
@@ -192,29 +191,6 @@ class PerceptronKernel:
         self._native.in_large_pages(numbers.data_ptr(), numbers.nbytes)
         return Kept(numbers, parts)
 
-    def _call(
-        self,
-        function: Callable[..., None],
-        step: Any,  # noqa: ANN401
-        rows: int,
-        problems: Sequence[Any],
-        tensors: list[Tensor | None],
-        kept: Sequence[Tensor | None] | None,
-    ) -> None:
-        """Run a function of the kernel on all rows, each problem's part of them by a thread."""
-        pointers = [None if x is None else x.data_ptr() for x in tensors]
-        stages = None if kept is None else _Pointers(*[None if x is None else x.data_ptr() for x in kept])
-        parts = len(problems)
-        bounds = [rows * i // parts for i in range(parts + 1)]
-        jobs = [
-            functools.partial(function, problem, step, bounds[i], bounds[i + 1], *pointers, stages)
-            for i, problem in enumerate(problems)
-        ]
-        if parts == 1:
-            jobs[0]()
-        else:
-            list(_pool(parts).map(lambda job: job(), jobs))
-
     def _problem(self, thread: int, rows: int) -> Any:  # noqa: ANN401
         key = (thread, rows)
         if key not in self._problems:
@@ -235,106 +211,3 @@ def _by_stage(layers: Sequence[Numbers], n_stages: int) -> list[Sequence[Numbers
     if n_stages == 1:
         return [layers]
     return [[tuple(None if x is None else x[s] for x in layer) for layer in layers] for s in range(n_stages)]
-
-
-_Pointers = ctypes.c_void_p * MAX_STAGES
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="kernel")
-
-
-class _Native:
-    """The kernel's functions and structures for one dtype."""
-
-    def __init__(self, scalar: Any, name: str) -> None:  # noqa: ANN401
-        built, reason = library()
-        if built is None:
-            raise RuntimeError(f"there is no native kernel: {reason}")
-        pointer, size = ctypes.c_void_p, ctypes.c_int64
-
-        class Layer(ctypes.Structure):
-            _fields_ = [
-                *[(f"pointer{i}", pointer) for i in range(10)],
-                *[(n, size) for n in ("n_in", "n_out", "stride")],
-            ]
-
-        class Problem(ctypes.Structure):
-            _fields_ = [
-                ("layers", ctypes.POINTER(Layer)),
-                ("noise", pointer),
-                *[
-                    (n, size)
-                    for n in ("n_layers", "dim", "n_probes", "rows", "softplus", "per_stage", "folded", "apart")
-                ],
-                ("scale", scalar),
-            ]
-
-        stages = scalar * MAX_STAGES
-
-        class Step(ctypes.Structure):
-            _fields_ = [
-                *[(n, size) for n in ("n_stages", "given")],
-                *[(n, scalar) for n in ("dt", "rtol", "atol")],
-                ("time", stages),
-                ("beta", stages * MAX_STAGES),
-                *[(n, stages) for n in ("weights", "error", "mid")],
-            ]
-
-        self._layer, self._problem, self._step, self._scalar = Layer, Problem, Step, scalar
-        self.forward, self.backward, self.adjoint = (
-            getattr(built, f"{function}_{name}") for function in ("forward", "backward", "adjoint")
-        )
-        for function in (self.forward, self.backward, self.adjoint):
-            function.restype = None
-            arrays = [*[pointer] * 6, ctypes.POINTER(_Pointers)]
-            function.argtypes = [ctypes.POINTER(Problem), ctypes.POINTER(Step), size, size, *arrays]
-        self.kept = getattr(built, f"kept_{name}")
-        self.kept.restype, self.kept.argtypes = size, [ctypes.POINTER(Problem)]
-        self.in_large_pages = built.in_large_pages
-        self.in_large_pages.restype, self.in_large_pages.argtypes = None, [pointer, size]
-
-    def problem(
-        self,
-        held: Sequence[Sequence[Numbers]],
-        into: Sequence[Sequence[Numbers]],
-        probes: Tensor | None,
-        dim: int,
-        rows: int,
-        softplus: bool,
-        scale: float,
-        folded: bool,
-        apart: int,
-    ) -> Any:  # noqa: ANN401
-        """Describe the field; `apart`: how far apart the gradients of two stages go, 0 for into one sum."""
-        entries = [self._entry(*pair) for stage in zip(held, into, strict=True) for pair in zip(*stage, strict=True)]
-        array = (self._layer * len(entries))(*entries)
-        noise = None if probes is None else probes.data_ptr()
-        n_probes, per_stage = 0 if probes is None else len(probes), len(held) > 1
-        sizes = (len(held[0]), dim, n_probes, rows, int(softplus), int(per_stage), int(folded), apart)
-        return self._problem(array, noise, *sizes, scale)
-
-    def _entry(self, held: Numbers, into: Numbers) -> Any:  # noqa: ANN401
-        """One layer at one stage."""
-        weight = held[0]
-        assert weight is not None
-        pointers = [None if x is None else x.data_ptr() for x in (*held, *into)]
-        return self._layer(*pointers, weight.shape[1], weight.shape[0], weight.stride(0))
-
-    def step(self, tableau: Tableau, n_stages: int, given: bool) -> Any:  # noqa: ANN401
-        """Describe a method's first `n_stages` stages; time and size are filled in by the caller."""
-        step = self._step(n_stages=n_stages, given=int(given))
-        for stage, row in enumerate(tableau.beta[:n_stages]):
-            step.beta[stage][: len(row)] = row
-        for name in ("weights", "error", "mid"):
-            getattr(step, name)[:n_stages] = (getattr(tableau, name) or (0.0,) * n_stages)[:n_stages]
-        return step
-
-
-_TYPES = {torch.float32: (ctypes.c_float, "float32"), torch.float64: (ctypes.c_double, "float64")}
-
-
-@functools.cache
-def _native(dtype: torch.dtype) -> _Native:
-    return _Native(*_TYPES[dtype])
