@@ -149,6 +149,57 @@ static void pack(int64_t n, int64_t depth, At at, T* b) {
   }
 }
 
+// Columns of a product so few that dot products along the depth beat rows that are mostly padding.
+constexpr int64_t FEW_COLUMNS = 3;
+
+template <class T>
+static inline T sum_of(const Vec<T>& x) {
+  T lanes[LANES<T>];
+  std::memcpy(lanes, &x, sizeof x);
+  UNROLL
+  for (int half = LANES<T> / 2; half > 0; half /= 2)
+    UNROLL
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+// C[i][j] = sum_p A[i][p] B[j][p] for N columns j.
+template <class T, int N>
+static void dots(int64_t m, int64_t depth, const T* a, int64_t lda, const T* b, T* c, int64_t ldc) {
+  const int64_t whole = depth / LANES<T> * LANES<T>;
+  for (int64_t i = 0; i < m; ++i) {
+    const T* row = a + i * lda;
+    Vec<T> sum[N] = {};
+    for (int64_t p = 0; p < whole; p += LANES<T>)
+      UNROLL
+      for (int j = 0; j < N; ++j) sum[j] += *(const Vec<T>*)(row + p) * *(const Vec<T>*)(b + j * depth + p);
+    for (int j = 0; j < N; ++j) {
+      T total = sum_of<T>(sum[j]);
+      for (int64_t p = whole; p < depth; ++p) total += row[p] * b[j * depth + p];
+      c[i * ldc + j] = total;
+    }
+    std::fill(c + i * ldc + N, c + i * ldc + padded<T>(N), T(0));
+  }
+}
+
+// B[p][j] = at(p, j) as `multiply_rows` reads it: in panels, or few columns one after the other.
+template <class T, class At>
+static void pack_columns(int64_t n, int64_t depth, At at, T* b) {
+  if (n > FEW_COLUMNS) return pack<T>(n, depth, at, b);
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t p = 0; p < depth; ++p) *b++ = at(p, j);
+}
+
+// C = A B, with rows of A and B as `pack_columns` has it.
+template <class T>
+static void multiply_rows(int64_t m, int64_t n, int64_t depth, const T* a, int64_t lda, const T* b, T* c, int64_t ldc) {
+  static_assert(FEW_COLUMNS == 3);
+  if (n == 1) dots<T, 1>(m, depth, a, lda, b, c, ldc);
+  else if (n == 2) dots<T, 2>(m, depth, a, lda, b, c, ldc);
+  else if (n == 3) dots<T, 3>(m, depth, a, lda, b, c, ldc);
+  else multiply<T>(m, n, depth, a, lda, 1, b, 0, c, ldc, false);
+}
+
 // ---- activations; float32 without branches, so that the loops below become vector code ----
 
 static inline float exp_(float x) {
@@ -257,10 +308,10 @@ struct Weights {
       const int64_t n_in = layer.n_in, n_out = layer.n_out, ld_out = padded<T>(n_out), ld_in = padded<T>(n_in);
       const T* from = layer.weight;
       const int64_t stride = layer.stride;
-      pack<T>(n_out, n_in, [=](int64_t i, int64_t o) { return from[o * stride + i]; },
+      pack_columns<T>(n_out, n_in, [=](int64_t i, int64_t o) { return from[o * stride + i]; },
               forward.emplace_back(n_in * ld_out).data());
       T* back = backward.emplace_back(both ? n_out * ld_in : 0).data();
-      if (both) pack<T>(n_in, n_out, [=](int64_t o, int64_t i) { return from[o * stride + i]; }, back);
+      if (both) pack_columns<T>(n_in, n_out, [=](int64_t o, int64_t i) { return from[o * stride + i]; }, back);
     }
   }
 };
@@ -385,8 +436,8 @@ static void go_through(const Problem<T>& problem, const Weights<T>& weights, con
     const Layer<T>& layer = problem.layers[l];
     const int64_t ld = padded<T>(layer.n_out);
     if (!known)
-      multiply<T>(stacked, layer.n_out, layer.n_in, kept.in[l].data(), padded<T>(layer.n_in), 1,
-                  weights.forward[l].data(), 0, kept.out[l], ld, false);
+      multiply_rows<T>(stacked, layer.n_out, layer.n_in, kept.in[l].data(), padded<T>(layer.n_in),
+                       weights.forward[l].data(), kept.out[l], ld);
     if (l == last) break;
     auto* act = problem.softplus ? activate<T, true> : activate<T, false>;
     act(rows, probes, ld, columns.gate[l].data(), columns.bias[l].data(), kept.out[l], kept.slope[l].data(),
@@ -420,7 +471,7 @@ static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const
       Vec<T> sum{};
       for (int64_t i = 0; i < ld; i += LANES<T>)
         sum += *(const Vec<T>*)(slope + r * ld + i) * *(const Vec<T>*)(c + i);
-      for (int64_t i = 0; i < LANES<T>; ++i) trace += sum[i];
+      trace += sum_of<T>(sum);
     }
     for (int64_t p = 1; p <= problem.n_probes; ++p)
       for (int64_t i = 0; i < dim; ++i)
@@ -433,12 +484,24 @@ static void evaluate(const Problem<T>& problem, const Weights<T>& weights, const
 template <class T>
 static void pull_columns(int64_t rows, int64_t stacked, int64_t ld, const T* gate, const T* out, T* grad_gate,
                          T* grad_bias, T* g) {
-  for (int64_t r = 0; r < stacked * ld; r += ld)
-    for (int64_t i = 0; i < ld; ++i) {
-      grad_gate[i] += g[r + i] * out[r + i];
-      if (r < rows * ld) grad_bias[i] += g[r + i];
-      g[r + i] *= gate[i];
+  using V = Vec<T>;
+  constexpr int WIDTH = 4;  // vectors whose sums stay in registers, so many that a row is read in long pieces
+  for (int64_t i = 0; i < ld; i += WIDTH * LANES<T>) {
+    const int vectors = std::min<int64_t>(WIDTH, (ld - i) / LANES<T>);
+    V by_gate[WIDTH] = {}, by_bias[WIDTH] = {};
+    for (int64_t r = 0; r < stacked; ++r)
+      for (int v = 0; v < vectors; ++v) {
+        const int64_t column = i + v * LANES<T>;
+        V& own = *(V*)(g + r * ld + column);
+        by_gate[v] += own * *(const V*)(out + r * ld + column);
+        if (r < rows) by_bias[v] += own;
+        own *= *(const V*)(gate + column);
+      }
+    for (int v = 0; v < vectors; ++v) {
+      *(V*)(grad_gate + i + v * LANES<T>) += by_gate[v];
+      *(V*)(grad_bias + i + v * LANES<T>) += by_bias[v];
     }
+  }
 }
 
 // Add the folded trace's share to the cotangent of the slopes, in `by_slope`, and that of c to its gradient.
@@ -459,18 +522,27 @@ static void pull_folded(const Problem<T>& problem, int64_t rows, const T* slope,
 template <class T, bool SOFTPLUS>
 static void pull_activation(int64_t rows, int64_t probes, int64_t ld, const T* gate, const T* slope, const T* out,
                             const T* value, const T* folded, T* g) {
+  using V = Vec<T>;
+  const auto at = [](const T* x) { return *(const V*)x; };
   for (int64_t r = 0; r < rows * ld; r += ld)
-    for (int64_t i = 0; i < ld; ++i) {
-      const T s = slope[r + i];
-      T by_slope = folded ? folded[r + i] : T(0);
+    for (int64_t i = 0; i < ld; i += LANES<T>) {
+      const V s = at(slope + r + i), scale = at(gate + i);
+      V by_slope = folded ? at(folded + r + i) : V{};
       for (int64_t p = 1; p <= probes; ++p) {
-        T& tangent = g[p * rows * ld + r + i];
-        by_slope += tangent * gate[i] * out[p * rows * ld + r + i];
+        V& tangent = *(V*)(g + p * rows * ld + r + i);
+        by_slope += tangent * scale * at(out + p * rows * ld + r + i);
         tangent *= s;
       }
-      const T curvature = SOFTPLUS ? s * (T(1) - s) : T(-2) * value[r + i] * s;
-      g[r + i] = g[r + i] * s + by_slope * curvature;
+      const V curvature = SOFTPLUS ? s * (T(1) - s) : T(-2) * at(value + r + i) * s;
+      V& own = *(V*)(g + r + i);
+      own = own * s + by_slope * curvature;
     }
+}
+
+// Whether a weight's gradient is summed as [in][out padded], because [out][in padded] is mostly padding.
+template <class T>
+static bool lies_across(const Layer<T>& layer) {
+  return layer.n_in * padded<T>(layer.n_out) < layer.n_out * padded<T>(layer.n_in);
 }
 
 // Add the cotangent of y to gy, and the parameters', for the cotangent g of dy.
@@ -493,11 +565,15 @@ static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T
     const int64_t ld_out = padded<T>(layer.n_out), ld_in = padded<T>(layer.n_in);
     pull_columns(rows, stacked, ld_out, columns.gate[l].data(), kept.out[l], columns.grad_gate[l].data(),
                  columns.grad_bias[l].data(), above.data());
-    multiply<T>(layer.n_out, layer.n_in, stacked, above.data(), 1, ld_out, kept.in[l].data(), ld_in, grads[l].data(),
-                ld_in, true);
+    if (lies_across(layer))
+      multiply<T>(layer.n_in, layer.n_out, stacked, kept.in[l].data(), 1, ld_in, above.data(), ld_out, grads[l].data(),
+                  ld_out, true);
+    else
+      multiply<T>(layer.n_out, layer.n_in, stacked, above.data(), 1, ld_out, kept.in[l].data(), ld_in, grads[l].data(),
+                  ld_in, true);
     // nobody asks for the cotangents of the probes
-    multiply<T>(l ? stacked : rows, layer.n_in, layer.n_out, above.data(), ld_out, 1, weights.backward[l].data(), 0,
-                below.data(), ld_in, false);
+    multiply_rows<T>(l ? stacked : rows, layer.n_in, layer.n_out, above.data(), ld_out, weights.backward[l].data(),
+                     below.data(), ld_in);
     if (l) {
       if (problem.folded) pull_folded(problem, rows, kept.slope[0].data(), g, columns, folded.data());
       auto* back = problem.softplus ? pull_activation<T, true> : pull_activation<T, false>;
@@ -510,7 +586,7 @@ static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T
     for (int64_t i = 0; i < dim; ++i) gy[r * width + i] += above.data()[r * ld0 + i];
 }
 
-// Weights' gradients in rows of whole vectors, of every stage apart or of all together, before they go to the layers.
+// Weights' gradients in rows of whole vectors (see `lies_across`), of every stage apart or of all together, before they go to the layers.
 template <class T>
 struct Sums {
   std::vector<std::vector<Buffer<T>>> of_stage;
@@ -518,7 +594,9 @@ struct Sums {
   Sums(const Problem<T>& problem, int64_t n) : of_stage(n) {
     for (auto& buffers : of_stage)
       for (int64_t l = 0; l < problem.n_layers; ++l) {
-        const int64_t size = problem.layers[l].n_out * padded<T>(problem.layers[l].n_in);
+        const Layer<T>& layer = problem.layers[l];
+        const int64_t size =
+            lies_across(layer) ? layer.n_in * padded<T>(layer.n_out) : layer.n_out * padded<T>(layer.n_in);
         std::fill_n(buffers.emplace_back(size).data(), size, T(0));
       }
   }
@@ -527,9 +605,10 @@ struct Sums {
     for (int64_t l = 0; l < problem.n_layers; ++l) {
       const Layer<T> layer = problem.layer(stage, l);
       const T* from = of_stage[stage][l].data();
+      const bool across = lies_across(layer);
+      const int64_t by_out = across ? 1 : padded<T>(layer.n_in), by_in = across ? padded<T>(layer.n_out) : 1;
       for (int64_t o = 0; o < layer.n_out; ++o)
-        for (int64_t i = 0; i < layer.n_in; ++i)
-          layer.grad_weight[o * layer.n_in + i] += from[o * padded<T>(layer.n_in) + i];
+        for (int64_t i = 0; i < layer.n_in; ++i) layer.grad_weight[o * layer.n_in + i] += from[o * by_out + i * by_in];
     }
   }
 };
