@@ -294,6 +294,36 @@ class Buffer {
   Memory memory_;
 };
 
+// C += A' B for the rows of A [depth][lda] and B [depth][ldb], C [m][ldb]. Where rows are long, what a tile reads is
+// brought together first: else it would need two pages for each of them.
+template <class T>
+static void add_product(int64_t m, int64_t n, int64_t depth, const T* a, int64_t lda, const T* b, int64_t ldb, T* c) {
+  constexpr int64_t LONG = 4096 / sizeof(T);
+  if (lda + ldb < LONG) return multiply<T>(m, n, depth, a, 1, lda, b, ldb, c, ldb, true);
+  Buffer<T> left((m + TILE_ROWS) * depth), right(DEPTH * COLUMN_VECTORS * LANES<T>);
+  for (int64_t p0 = 0; p0 < depth; p0 += DEPTH) {
+    const int64_t many = std::min(DEPTH, depth - p0);
+    for (int64_t i = 0; i < m; i += TILE_ROWS) {
+      const int64_t wide = std::min<int64_t>(TILE_ROWS, m - i);
+      T* to = left.data() + p0 * m + i * many;
+      for (int64_t p = 0; p < many; ++p)
+        for (int64_t k = 0; k < wide; ++k) to[p * wide + k] = a[(p0 + p) * lda + i + k];
+    }
+  }
+  for (int64_t j = 0; j < padded<T>(n); j += COLUMN_VECTORS * LANES<T>) {
+    const int64_t columns = std::min<int64_t>(COLUMN_VECTORS * LANES<T>, padded<T>(n) - j);
+    for (int64_t p0 = 0; p0 < depth; p0 += DEPTH) {
+      const int64_t many = std::min(DEPTH, depth - p0);
+      for (int64_t p = 0; p < many; ++p) std::copy_n(b + (p0 + p) * ldb + j, columns, right.data() + p * columns);
+      for (int64_t i = 0; i < m; i += TILE_ROWS) {
+        const int64_t wide = std::min<int64_t>(TILE_ROWS, m - i);
+        panel<T, COLUMN_VECTORS>(columns / LANES<T>, wide, left.data() + p0 * m + i * many, 1, wide, right.data(),
+                                 columns, c + i * ldb + j, ldb, many, true);
+      }
+    }
+  }
+}
+
 // ---- the layers ----
 
 // The weights as matrix products read them, in panels of [in][out padded] and [out][in padded], without their gates: a
@@ -566,11 +596,9 @@ static void pull(const Problem<T>& problem, const Weights<T>& weights, Columns<T
     pull_columns(rows, stacked, ld_out, columns.gate[l].data(), kept.out[l], columns.grad_gate[l].data(),
                  columns.grad_bias[l].data(), above.data());
     if (lies_across(layer))
-      multiply<T>(layer.n_in, layer.n_out, stacked, kept.in[l].data(), 1, ld_in, above.data(), ld_out, grads[l].data(),
-                  ld_out, true);
+      add_product<T>(layer.n_in, layer.n_out, stacked, kept.in[l].data(), ld_in, above.data(), ld_out, grads[l].data());
     else
-      multiply<T>(layer.n_out, layer.n_in, stacked, above.data(), 1, ld_out, kept.in[l].data(), ld_in, grads[l].data(),
-                  ld_in, true);
+      add_product<T>(layer.n_out, layer.n_in, stacked, above.data(), ld_out, kept.in[l].data(), ld_in, grads[l].data());
     // nobody asks for the cotangents of the probes
     multiply_rows<T>(l ? stacked : rows, layer.n_in, layer.n_out, above.data(), ld_out, weights.backward[l].data(),
                      below.data(), ld_in);
