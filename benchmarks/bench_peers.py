@@ -23,13 +23,19 @@ PAIRS = [pytest.param(name, way.key, id=f"{name}-{way.key}") for name in PLANS f
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory):
     """Give a workload's entries by way, from one process that runs when they are first asked for."""
-    found = {}
+    found, failed = {}, {}
 
     def entries(name):
+        if name in failed:  # after minutes; it would fail again
+            raise failed[name]
         if name not in found:
             output = tmp_path_factory.mktemp("peers") / f"{name}.json"
             command = [sys.executable, "-m", "benchmarks.peers.worker", name, "--output", str(output)]
-            subprocess.run([*command, "--threads", str(PLANS[name].threads)], check=True, cwd=ROOT)
+            try:
+                subprocess.run([*command, "--threads", str(PLANS[name].threads)], check=True, cwd=ROOT)
+            except subprocess.CalledProcessError as error:
+                failed[name] = error
+                raise
             listed = json.loads(output.read_text())
             found[name] = {f"{entry['known']['peer']}/{entry['known']['way']}": entry for entry in listed}
         return found[name]

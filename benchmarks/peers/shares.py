@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.peers.protocol import Step
 from benchmarks.settings import DEVICE
-from repro.ode.kernels import PerceptronKernel
+from repro.ode.kernels import perceptron
 
 SHOWN = 5
 """Parts that are told; the rest is one."""
@@ -34,11 +34,11 @@ def shares(step: Step) -> list[tuple[str, float]]:
 @contextmanager
 def _named_kernel() -> Iterator[None]:
     """Let the profiler see the kernel's calls, which are none of torch's operations."""
-    call = PerceptronKernel._call
+    call = perceptron.on_all_rows
 
     def named(*given):
         with record_function(NATIVE):
             return call(*given)
 
-    with mock.patch.object(PerceptronKernel, "_call", named):
+    with mock.patch.object(perceptron, "on_all_rows", named):
         yield
