@@ -159,6 +159,7 @@ class _Augmented:
         self._like, self._seminorm = like, problem.seminorm
         self._n_in_norm = 2 if problem.seminorm else len(self._sizes)
         self._state_norm = problem.norm or rms
+        self._kernel: Steps | str | None = None  # one for all intervals between output times
 
     def __call__(self, t: Scalar, state: Tensor) -> Tensor:
         """Return the derivative of the flat augmented state, by one vector-Jacobian product."""
@@ -171,6 +172,11 @@ class _Augmented:
 
     def step_kernel(self, state: Tensor) -> Steps | str:
         """Native steps of the whole system, where the field's kernel offers them; or why there are none."""
+        if self._kernel is None:
+            self._kernel = self._make_kernel()
+        return self._kernel
+
+    def _make_kernel(self) -> Steps | str:
         if self._wants_t:
             return "it gives no gradient of times"
         kernel = native_kernel_of(self._field, self._like)

@@ -678,6 +678,19 @@ static void combine(int64_t n, const T* y, T dt, const T* weights, int64_t n_sta
   }
 }
 
+// A step's results from its stages k, for n numbers at `place`; the middle and the error may be null.
+template <class T>
+static void finish(const Step<T>& step, int64_t place, int64_t n, const T* y, const T* const* k, T* y_end, T* f_end,
+                   T* y_mid, T* error) {
+  combine(n, y + place, step.dt, step.weights, step.n_stages, k, y_end + place);
+  std::copy_n(k[step.n_stages - 1], n, f_end + place);
+  if (y_mid) combine(n, y + place, step.dt, step.mid, step.n_stages, k, y_mid + place);
+  if (!error) return;
+  combine(n, static_cast<const T*>(nullptr), step.dt, step.error, step.n_stages, k, error + place);
+  for (int64_t i = place; i < place + n; ++i)
+    error[i] /= step.atol + step.rtol * std::max(std::fabs(y[i]), std::fabs(y_end[i]));
+}
+
 template <class T>
 static std::vector<Columns<T>> columns_of(const Problem<T>& problem, const Step<T>& step) {
   std::vector<Columns<T>> columns;
@@ -717,13 +730,7 @@ static void forward(const Problem<T>& problem, const Step<T>& step, int64_t begi
       evaluate(problem, weights[problem.per_stage ? s : 0], at_stage[s], first, rows, at.data(), stages[s].data(),
                activations);
     }
-    combine(n, y + offset, step.dt, step.weights, step.n_stages, k, y_end + offset);
-    std::copy_n(k[step.n_stages - 1], n, f_end + offset);
-    if (y_mid) combine(n, y + offset, step.dt, step.mid, step.n_stages, k, y_mid + offset);
-    if (!error) continue;
-    combine(n, static_cast<const T*>(nullptr), step.dt, step.error, step.n_stages, k, error + offset);
-    for (int64_t i = offset; i < offset + n; ++i)
-      error[i] /= step.atol + step.rtol * std::max(std::fabs(y[i]), std::fabs(y_end[i]));
+    finish(step, offset, n, y, k, y_end, f_end, y_mid, error);
   }
 }
 
@@ -825,17 +832,8 @@ static void adjoint(const Problem<T>& problem, const Step<T>& step, int64_t begi
       pull(problem, weights[shared], at_stage[s], rows, g.data(), ka[s].data(), here, grads.of_stage[s], above, below,
            folded);
     }
-    for (int64_t part = 0; part < 2; ++part) {
-      const int64_t place = part * half + offset;
-      const T *from = state + place, *last = k[part][stages - 1];
-      combine(n, from, step.dt, step.weights, stages, k[part], s_end + place);
-      std::copy_n(last, n, s_last + place);
-      if (s_mid) combine(n, from, step.dt, step.mid, stages, k[part], s_mid + place);
-      if (!error) continue;
-      combine(n, static_cast<const T*>(nullptr), step.dt, step.error, stages, k[part], error + place);
-      for (int64_t i = place; i < place + n; ++i)
-        error[i] /= step.atol + step.rtol * std::max(std::fabs(state[i]), std::fabs(s_end[i]));
-    }
+    for (int64_t part = 0; part < 2; ++part)
+      finish(step, part * half + offset, n, state, k[part], s_end, s_last, s_mid, error);
   }
   for (int64_t s = step.given; s < stages; ++s) {
     at_stage[s].fold(problem, s, step.time[s]);

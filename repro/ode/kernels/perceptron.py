@@ -144,15 +144,15 @@ class PerceptronKernel:
         self, tableau: Tableau, at: StageTimes, n_rows: int, flat: list[Tensor | None], tolerances: Tolerances
     ) -> Float[Tensor, "stage numbers_and_zero"]:
         """Write a step's results into `flat`; see `Advance`."""
-        step = self._step(tableau, at, len(tableau.alpha), given=flat[1] is not None)
+        n_stages = len(tableau.alpha)
+        step = self._step(tableau, at, n_stages, given=flat[1] is not None)
         if tolerances is not None:
             step.rtol, step.atol = tolerances
         parts = self._parts(n_rows)
         problems = [self._apart(i, n_rows) for i in range(parts)]
         for integrand, _ in problems:
-            integrand.zero_()
+            integrand[:n_stages].zero_()
         on_all_rows(self._native.adjoint, step, n_rows, [problem for _, problem in problems], flat)
-        n_stages = len(tableau.alpha)
         return functools.reduce(torch.add, [integrand[:n_stages] for integrand, _ in problems])
 
     def _apart(self, thread: int, rows: int) -> tuple[Tensor, Any]:

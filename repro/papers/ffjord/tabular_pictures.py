@@ -87,7 +87,7 @@ def _limit_nll(axes: Sequence[Axes], curves: Mapping[str, pd.DataFrame]) -> None
 def _hours_of_curve(rows: pd.DataFrame, cell: str, table: pd.DataFrame) -> pd.Series:
     """When each point of a cell's curve was reached: as its clock said, or by its evaluations where there was none."""
     if "elapsed" in table:
-        return table["elapsed"].ffill() / 3600
+        return table["elapsed"] / 3600
     return shares_of_time(table) * _hours(rows, cell)
 
 
