@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.peers.protocol import Step
 from benchmarks.settings import DEVICE
-from repro.ode.kernels import perceptron
+from repro.ode.kernels import steps
 
 SHOWN = 5
 """Parts that are told; the rest is one."""
@@ -34,11 +34,11 @@ def shares(step: Step) -> list[tuple[str, float]]:
 @contextmanager
 def _named_kernel() -> Iterator[None]:
     """Let the profiler see the kernel's calls, which are none of torch's operations."""
-    call = perceptron.on_all_rows
+    call = steps.on_all_rows
 
-    def named(*given):
+    def named(*given, **settings):
         with record_function(NATIVE):
-            return call(*given)
+            return call(*given, **settings)
 
-    with mock.patch.object(perceptron, "on_all_rows", named):
+    with mock.patch.object(steps, "on_all_rows", named):
         yield

@@ -16,6 +16,7 @@ from repro.measuring.fresh import Result
 from repro.measuring.meters import status_of
 from repro.measuring.step import Step
 from repro.metrics import PeakMemory, timed
+from repro.ode.kernels import empty_cache
 
 PHASES = ("forward_peak_bytes", "held_bytes", "backward_peak_bytes", "left_bytes", "reserved_bytes")
 """What `peak` may say beside the peak of the whole step, in the order of time."""
@@ -93,6 +94,7 @@ def _return_at_once() -> None:
 def _let_go() -> None:
     """Give freed memory back, where the system allows it (glibc)."""
     gc.collect()
+    empty_cache()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     with contextlib.suppress(AttributeError, OSError):

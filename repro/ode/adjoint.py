@@ -39,7 +39,7 @@ def adjoint(
     own error, of about `adjoint_rtol`, `adjoint_atol`.
 
     The compiled engine takes a step of the whole augmented system in one native call, where the field's kernel offers
-    that (perceptrons; not planar fields, whose weights are made anew for every time) and `t` requires no grad.
+    that (perceptrons, planar fields, the ODE-Net's) and `t` requires no grad.
 
     The error norm is the largest of RMS(y), RMS(a) and the RMS of each parameter's gradient (and of ∂L/∂t), as in
     torchdiffeq. SciPy's VODE knows only the RMS over the whole augmented state, as the paper's own code did.

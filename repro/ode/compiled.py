@@ -153,7 +153,7 @@ class _Walk:
     def _first_step(self, start: float, y: State, f: State, sign: float) -> float:
         """Starting step of Hairer, Norsett and Wanner (II.4) as torchdiffeq has it: one more evaluation."""
         y, f = y.detach(), f.detach()
-        scale = y.abs() * self._solver.rtol + self._solver.atol
+        scale = y.abs().mul_(self._solver.rtol).add_(self._solver.atol)
         order = ORDERS[self._solver.method] or 1
         d0, d1 = float(self._norm(y / scale)), float(self._norm(f / scale))
         if not math.isfinite(d1):
@@ -161,7 +161,7 @@ class _Walk:
         h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1
         with torch.no_grad():
             ahead = self._stepper.evaluate(start + sign * h0, torch.add(y, f, alpha=sign * h0))
-        d2 = float(self._norm((ahead - f) / scale)) / h0
+        d2 = float(self._norm((ahead - f).div_(scale))) / h0
         h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** (1 / order)
         return min(100 * h0, h1)
 

@@ -78,10 +78,10 @@ class NativeSweep:
         share = (time - at.start) / at.size
         if self._tableau.mid is None:
             share = 1.0 if time == at.end else share
-            return given._replace(end=given.end + share * g), (1 - share) * g
+            return given._replace(end=torch.add(given.end, g, alpha=share)), (1 - share) * g
         start, mid, end, first, last = dense_weights(share)
         added = Cotangents(
-            given.end + end * g,
+            torch.add(given.end, g, alpha=end),
             _plus(given.mid, mid * g),
             _plus(given.first, at.size * first * g),
             _plus(given.last, at.size * last * g),

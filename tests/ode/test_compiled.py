@@ -89,15 +89,16 @@ def differentiated(gradient, settings, name="concatsquash", frozen=(), n_rows=30
     ],
     ids=str,
 )
-def test_the_adjoint_s_native_steps_are_those_of_autograd(gradient, settings, threads):
+@pytest.mark.parametrize("name", ["concatsquash", "planar", "planar, public"])
+def test_the_adjoint_s_native_steps_are_those_of_autograd(gradient, settings, threads, name):
     torch.set_num_threads(threads)
-    (values, stats), (ours, our_stats) = differentiated(gradient, settings)
+    (values, stats), (ours, our_stats) = differentiated(gradient, settings, name)
     torch.testing.assert_close(ours, values, rtol=1e-10, atol=1e-10)
     assert our_stats == stats
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "adjoint_seminorm", "checkpoint"])
-@pytest.mark.parametrize("name", list(FIELDS))
+@pytest.mark.parametrize("name", [*FIELDS, "planar"])
 @pytest.mark.parametrize("frozen", [[0], [1, 3], [-1]])
 def test_frozen_parameters_get_no_gradient_and_change_no_step(gradient, name, frozen):
     settings = {"rtol": 1e-6, "atol": 1e-6}
@@ -106,18 +107,30 @@ def test_frozen_parameters_get_no_gradient_and_change_no_step(gradient, name, fr
     assert our_stats == stats
 
 
-def test_the_adjoint_of_a_perceptron_field_runs_native_steps_and_others_say_why_not(monkeypatch, caplog):
+def test_the_adjoint_of_a_field_with_a_kernel_runs_native_steps_and_others_say_why_not(monkeypatch, caplog):
     """What the two tests above compare would be autograd twice, were the kernel not asked."""
     called = []
     native = AdjointKernel.step
     monkeypatch.setattr(AdjointKernel, "step", lambda *given, **keep: called.append(given) or native(*given, **keep))
     caplog.set_level("INFO")
     steppers._SAID.clear()
-    for name, expected in (("concatsquash", True), ("planar", False)):
+    monkeypatch.setitem(MAKE, "none", lambda: AtTime(torch.nn.Linear(2, 2)))
+    for name, expected in (("concatsquash", True), ("planar", True), ("none", False)):
         called.clear()
         differentiated("adjoint", {"rtol": 1e-4, "atol": 1e-4}, name)
         assert bool(called) == expected
-    assert "do not hold the parameters as views" in caplog.text
+    assert "it offers no kernel" in caplog.text
+
+
+class AtTime(torch.nn.Module):
+    """A module of the state alone as a field."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, t, y):
+        return self.module(y)
 
 
 @pytest.mark.parametrize("name", MAKE)

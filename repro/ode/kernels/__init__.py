@@ -2,13 +2,17 @@
 
 from repro.ode.kernels.advances import compile_seconds
 from repro.ode.kernels.build import library, used
+from repro.ode.kernels.convolution import ConvolutionKernel, ConvolutionLayer, timed
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
+from repro.ode.kernels.memory import empty_cache
 from repro.ode.kernels.perceptron import PerceptronKernel
 from repro.ode.kernels.protocol import Cotangents, Kept, OffersAdjoint, StageTimes, StepKernel, StepResult, Steps
 from repro.ode.kernels.traced import TracedKernel
 
 __all__ = [
     "AffineLayer",
+    "ConvolutionKernel",
+    "ConvolutionLayer",
     "Cotangents",
     "Kept",
     "MovingLayers",
@@ -21,6 +25,8 @@ __all__ = [
     "Steps",
     "TracedKernel",
     "compile_seconds",
+    "empty_cache",
     "library",
+    "timed",
     "used",
 ]

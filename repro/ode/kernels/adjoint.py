@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from repro.ode.kernels.layers import Carry
 from repro.ode.kernels.protocol import StageTimes, StepResult
 from repro.ode.tableau import EVALUATION, Tableau
 
@@ -23,13 +24,15 @@ class AdjointKernel:
 
     Args:
         advance: Takes the steps of y and a.
-        places: Where each of the parameters' numbers lies among those of the field's layers.
+        carry: Makes the parameters' gradients of the layers'.
+        n_numbers: Of the parameters.
         n_rows: Rows of y.
         controlled: Whether the error of g is estimated; else it reads 0.
     """
 
-    def __init__(self, advance: Advance, places: Int[Tensor, " numbers"], n_rows: int, *, controlled: bool) -> None:
-        self._advance, self._places, self._n_rows, self._controlled = advance, places, n_rows, controlled
+    def __init__(self, advance: Advance, carry: Carry, n_numbers: int, n_rows: int, *, controlled: bool) -> None:
+        self._advance, self._carry, self._n_numbers = advance, carry, n_numbers
+        self._n_rows, self._controlled = n_rows, controlled
         self._sums: dict[Tableau, Float[Tensor, "sum stage"]] = {}
 
     def step(
@@ -47,14 +50,15 @@ class AdjointKernel:
         mid, error = (torch.empty_like(y), torch.empty_like(y)) if tolerances is not None else (None, None)
         flat: list[Tensor | None] = [y, f, end, last, mid, error]
         integrand = self._advance(tableau, at, self._n_rows, flat, tolerances)
-        ours = y.numel() - len(self._places)
+        ours = y.numel() - self._n_numbers
         before, given, g_end, g_last, g_mid, g_error = (None if x is None else x[ours:] for x in flat)
         assert before is not None
         assert g_end is not None
         assert g_last is not None
-        torch.index_select(integrand[-1], 0, self._places, out=g_last)
-        weights = at.size * self._weights(tableau, integrand)
-        sums = (weights @ integrand)[:, self._places]
+        weights = self._weights(tableau, integrand)
+        weights[:-1] *= at.size
+        sums = self._carry(weights, integrand)
+        g_last.copy_(sums[-1])
         if given is not None:
             sums.addr_(weights[:, 0], given)
         torch.add(before, sums[0], out=g_end)
@@ -72,8 +76,9 @@ class AdjointKernel:
         return self.step(EVALUATION, StageTimes(t, 0.0, t), y, None, None).last
 
     def _weights(self, tableau: Tableau, like: Tensor) -> Float[Tensor, "sum stage"]:
-        """Of the stages in the step's end, and where the method has them in its middle and error."""
+        """Of the stages in the step's end, where the method has them in its middle and error, and in the last stage."""
         if tableau not in self._sums:
             rows = [row for row in (tableau.weights, tableau.mid, tableau.error) if row is not None]
-            self._sums[tableau] = like.new_tensor(rows if self._controlled else rows[:2])
-        return self._sums[tableau]
+            last = [0.0] * (len(tableau.alpha) - 1) + [1.0]
+            self._sums[tableau] = like.new_tensor([*(rows if self._controlled else rows[:2]), last])
+        return self._sums[tableau].clone()

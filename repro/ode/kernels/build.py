@@ -14,7 +14,8 @@ from pathlib import Path
 
 from repro.cache import user_cache
 
-SOURCE = Path(__file__).with_name("perceptron.cpp")
+SOURCE = Path(__file__).with_name("source") / "kernels.cpp"
+"""Includes all that lies beside it."""
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -27,6 +28,8 @@ FLAGS = (
 )
 WIDE = ("-mprefer-vector-width=512",)
 """Compilers prefer 256 bits even where the processor has 512; not all of them know the flag."""
+OPENMP = ("-fopenmp",)
+"""Apple's compiler does not know the flag."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +67,9 @@ def _unavailable(reason: str) -> tuple[None, str]:
 
 def _built(compiler: str) -> Path:
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=60).stdout
-    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, " ".join(FLAGS + WIDE).encode(), _processor()]))
-    target = user_cache() / "kernels" / f"perceptron-{key.hexdigest()[:16]}.so"
+    sources = [file.read_bytes() for file in sorted(SOURCE.parent.glob("*.[ch]pp"))]
+    key = hashlib.sha256(b"\0".join([*sources, version, " ".join(FLAGS + WIDE + OPENMP).encode(), _processor()]))
+    target = user_cache() / "kernels" / f"kernels-{key.hexdigest()[:16]}.so"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +85,8 @@ def _built(compiler: str) -> Path:
 
 
 def _compile(compiler: str, target: Path) -> None:
-    for flags in (FLAGS + WIDE, FLAGS, tuple(flag for flag in FLAGS if flag != "-march=native")):
+    plain = tuple(flag for flag in FLAGS if flag != "-march=native")
+    for flags in (FLAGS + WIDE + OPENMP, FLAGS + OPENMP, FLAGS, plain):
         done = subprocess.run(
             [compiler, *flags, "-o", str(target), str(SOURCE)], capture_output=True, text=True, timeout=600, check=False
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from repro.ode.kernels.views import places_of
@@ -32,7 +32,7 @@ class AffineLayer(NamedTuple):
 
 
 Numbers = tuple[Tensor | None, ...]
-"""A layer's numbers, or their gradients, in the order of `AffineLayer`."""
+"""A layer's numbers, or their gradients, as the kernel has them in order: `AffineLayer`, `ConvolutionLayer`."""
 LayersAt = Callable[[Float[Tensor, " stage"]], Sequence[AffineLayer]]
 """Layers at several times, each number with a first axis for them."""
 
@@ -42,7 +42,7 @@ class Source(Protocol):
     """Gives the kernel its layers, and takes their gradients."""
 
     like: Tensor
-    """A weight [out in] of the first layer, for sizes, dtype and device."""
+    """The first number that the first layer has, for dtype and device; of a perceptron its weight [out in]."""
     n_stages: int
     """1, or for how many stages the layers are given one by one."""
     held: list[Numbers]
@@ -64,14 +64,14 @@ class Source(Protocol):
         """What was collected, for each parameter; the next collection starts from zero."""
         ...
 
-    def places(self, parameters: tuple[Tensor, ...]) -> Int[Tensor, " numbers"] | None:
-        """Where each of the parameters' numbers lies among the layers', both laid one after the other.
-
-        Returns:
-            The places, the first one behind the end for numbers that no layer holds; None where layers hold them in
-            another way than each once as a view, so that gradients do not simply move.
-        """
+    def carry(self, parameters: tuple[Tensor, ...]) -> "Carry":
+        """How gradients of the layers' numbers at every stage become the parameters'."""
         ...
+
+
+Carry = Callable[[Float[Tensor, "sum stage"], Float[Tensor, "stage numbers_and_zero"]], Float[Tensor, "sum parameters"]]
+"""Takes the stages' weights in some sums, and for each of the stages last prepared the gradients of the layers'
+numbers, one after the other, and a zero. Gives the sums' gradients of the parameters, one after the other."""
 
 
 class SharedLayers:
@@ -83,8 +83,8 @@ class SharedLayers:
 
     n_stages = 1
 
-    def __init__(self, layers: Sequence[AffineLayer]) -> None:
-        self._layers, self.like = layers, layers[0].weight
+    def __init__(self, layers: Sequence[Numbers]) -> None:
+        self._layers, self.like = layers, numbers_of(layers)[0].detach()
         self.held = [_held(layer) for layer in layers]
         self._threads: list[list[Numbers]] = []
 
@@ -102,9 +102,19 @@ class SharedLayers:
         """See `Source`; through the views by which layers hold parameters."""
         return _pulled(self._layers, _take(self._threads), parameters)
 
-    def places(self, parameters: tuple[Tensor, ...]) -> Int[Tensor, " numbers"] | None:
-        """See `Source`."""
-        return places_of(numbers_of(self._layers), parameters)
+    def carry(self, parameters: tuple[Tensor, ...]) -> Carry:
+        """See `Source`; numbers that are the parameters' are moved, others pulled back."""
+        places = places_of(numbers_of(self._layers), parameters)
+        if places is not None:
+            return lambda weights, by_numbers: (weights @ by_numbers)[:, places]
+
+        def carried(weights: Tensor, by_numbers: Tensor) -> Tensor:
+            sums = (weights @ by_numbers)[:, :-1]
+            return torch.stack(
+                [_flat(_pulled(self._layers, laid_out(g, self.held), parameters), parameters) for g in sums]
+            )
+
+        return carried
 
 
 class MovingLayers:
@@ -161,8 +171,22 @@ class MovingLayers:
         sums = [tuple(_joined(column) for column in zip(*layer, strict=True)) for layer in zip(*parts, strict=True)]
         return _pulled(layers, sums, parameters)
 
-    def places(self, parameters: tuple[Tensor, ...]) -> None:
-        """None: the layers are made anew for every time."""
+    def carry(self, parameters: tuple[Tensor, ...]) -> Carry:
+        """See `Source`; one evaluation of the layers at the stages' times."""
+
+        def carried(weights: Tensor, by_numbers: Tensor) -> Tensor:
+            with torch.enable_grad():
+                layers = self._at(self._times)
+            like = [tuple(None if x is None else x[: len(self._times)] for x in layer) for layer in self.held]
+            sizes = [x[0].numel() for x in numbers_of(like)]
+            rows = []
+            for weight in weights:
+                parts = iter((weight.unsqueeze(1) * by_numbers[:, :-1]).split(sizes, 1))
+                sums = [tuple(None if x is None else next(parts).reshape(x.shape) for x in layer) for layer in like]
+                rows.append(_flat(_pulled(layers, sums, parameters), parameters))
+            return torch.stack(rows)
+
+        return carried
 
 
 def numbers_of(layers: Sequence[Numbers]) -> list[Tensor]:
@@ -176,12 +200,13 @@ def laid_out(flat: Float[Tensor, " numbers"], like: Sequence[Numbers]) -> list[N
     return [tuple(None if x is None else next(parts).view(x.shape) for x in layer) for layer in like]
 
 
-def _held(layer: AffineLayer) -> Numbers:
+def _held(layer: Numbers) -> Numbers:
     """The layer's numbers as the kernel reads them: rows of the weight may lie apart, vectors may not."""
-    weight, *vectors = (None if x is None else x.detach() for x in layer)
-    assert weight is not None
-    weight = weight if weight.ndim == 2 and weight.stride(1) == 1 else weight.contiguous()
-    return weight, *(None if x is None else x.contiguous() for x in vectors)
+    return tuple(None if x is None else _in_rows(x.detach()) for x in layer)
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    return x if x.ndim == 2 and x.stride(1) == 1 else x.contiguous()
 
 
 def _of_thread(threads: list[list[Numbers]], thread: int, like: Sequence[Numbers]) -> list[Numbers]:
@@ -217,7 +242,7 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _pulled(
-    layers: Sequence[AffineLayer], grads: Sequence[Numbers], parameters: tuple[Tensor, ...]
+    layers: Sequence[Numbers], grads: Sequence[Numbers], parameters: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, ...]:
     """Cotangents of the layers' numbers, pulled back to the parameters."""
     pairs = [pair for layer, sums in zip(layers, grads, strict=True) for pair in zip(layer, sums, strict=True)]
@@ -225,4 +250,11 @@ def _pulled(
     if not used:
         return (None,) * len(parameters)
     outputs, vectors = zip(*used, strict=True)
-    return torch.autograd.grad(outputs, parameters, vectors, allow_unused=True)
+    return torch.autograd.grad(outputs, parameters, vectors, retain_graph=True, allow_unused=True)
+
+
+def _flat(grads: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Float[Tensor, " parameters"]:
+    """Gradients of the parameters, one after the other, zero where there is none."""
+    return torch.cat(
+        [(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(grads, parameters, strict=True)]
+    )

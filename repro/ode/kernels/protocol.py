@@ -40,6 +40,9 @@ class Kept(NamedTuple):
 class StepResult(NamedTuple):
     """A step's results, each in the state's shape.
 
+    The middle and the error hold until the kernel's next step, the last stage until the one after it: they may use the
+    same memory.
+
     Attributes:
         end: State at the end.
         last: Value of the last stage: for an FSAL method the field at the end.

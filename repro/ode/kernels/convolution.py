@@ -1,0 +1,133 @@
+"""Runge-Kutta steps of fields of small images (norms and 3x3 convolutions) by native code."""
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from repro.ode.kernels.build import library
+from repro.ode.kernels.layers import Numbers, SharedLayers
+from repro.ode.kernels.native import TYPES, Native, address
+from repro.ode.kernels.steps import NativeKernel
+
+
+class ConvolutionLayer(NamedTuple):
+    """A group norm, and unless it is the field's last layer a ReLU and a convolution after it.
+
+    Attributes:
+        weight: The convolution's, at Winograd's points [25 out in], see `at_points`; None for none.
+        bias: Its bias [out].
+        drift: What it gives in a channel of ones [out height width], times t.
+        gain: Of the norm [channel].
+        offset: Of the norm [channel].
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    drift: Tensor | None
+    gain: Tensor
+    offset: Tensor
+
+
+POINTS = ((1 / 2, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 6, -1 / 6, 1 / 6), (1 / 6, 1 / 3, 2 / 3), (0, 0, 1))
+"""Of F(3x3, 3x3): the polynomial of three weights at 0, 1, -1, 2 and infinity, scaled so that what source/winograd.hpp
+does to images has whole numbers."""
+
+
+def timed(
+    weight: Float[Tensor, "out in_and_time 3 3"], bias: Tensor, gain: Tensor, offset: Tensor, image: tuple[int, int]
+) -> ConvolutionLayer:
+    """A norm, a ReLU, and a convolution whose first channel is full of t.
+
+    Args:
+        weight: Of the convolution.
+        bias: Of the convolution [out].
+        gain: Of the norm [in].
+        offset: Of the norm [in].
+        image: Height and width.
+    """
+    drift = F.conv2d(weight.new_ones(1, 1, *image), weight[:, :1], padding=1)[0]
+    return ConvolutionLayer(at_points(weight[:, 1:]), bias, drift, gain, offset)
+
+
+def at_points(weight: Float[Tensor, "out in 3 3"]) -> Float[Tensor, "25 out in"]:
+    """G w Gᵀ for each pair of channels (Lavin and Gray 2016, arXiv 1509.09308, eq. 8)."""
+    g = weight.new_tensor(POINTS)
+    return (torch.kron(g, g) @ weight.flatten(2).flatten(0, 1).T).unflatten(1, weight.shape[:2])
+
+
+class ConvolutionKernel(NativeKernel):
+    """Steps of dy/dt = norm(conv(relu(norm(… y)))) on images, each convolution 3x3 with a border of zeros.
+
+    Args:
+        layers: The field's, the last one a norm alone; differentiable in the parameters.
+        groups: Of the norms.
+        eps: Of the norms.
+        image: Height and width.
+    """
+
+    def __init__(self, layers: Sequence[ConvolutionLayer], groups: int, eps: float, image: tuple[int, int]) -> None:
+        source = SharedLayers(layers)
+        self._layer, self._problem_type, native = _structures(source.like.dtype)
+        super().__init__(source, native, native.lanes)
+        self._sizes, self._eps = (groups, *image), eps
+
+    @staticmethod
+    def why_not(like: Tensor, channels: int, y: Tensor) -> str | None:
+        """Why there is no kernel for steps from y [batch channel height width]; None if there is.
+
+        Args:
+            like: One of the field's parameters.
+            channels: Of the state.
+            y: State.
+        """
+        if y.ndim != 4 or y.shape[1] != channels or y.dtype != like.dtype:
+            return f"it takes {like.dtype} images of {channels} channels, not {y.dtype} {tuple(y.shape)}"
+        if like.device.type != "cpu":
+            return f"it runs on the CPU, the field is on {like.device}"
+        if like.dtype not in TYPES:
+            return f"it computes in float32 and float64, not in {like.dtype}"
+        built, reason = library()
+        return reason if built is None else None
+
+    def _parts(self, rows: int) -> int:
+        return max(1, min(torch.get_num_threads(), -(-rows // self._grain)))
+
+    def _worth_keeping(self) -> bool:
+        return True
+
+    def _described(
+        self, held: Sequence[Sequence[Numbers]], into: Sequence[Sequence[Numbers]], rows: int, apart: int = 0
+    ) -> Any:  # noqa: ANN401
+        entries = [self._entry(*pair) for pair in zip(held[0], into[0], strict=True)]
+        array = (self._layer * len(entries))(*entries)
+        return self._problem_type(array, len(entries), *self._sizes, rows, apart, self._eps)
+
+    def _entry(self, held: Numbers, into: Numbers) -> Any:  # noqa: ANN401
+        weight, gain = held[0], held[3]
+        assert gain is not None
+        n_out = 0 if weight is None else weight.shape[1]
+        return self._layer(*map(address, (*held, *into)), len(gain), n_out)
+
+
+@functools.cache
+def _structures(dtype: torch.dtype) -> tuple[type[ctypes.Structure], type[ctypes.Structure], Native]:
+    """Layer and Problem of source/convolution.hpp, and the functions that read them."""
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+
+    class Layer(ctypes.Structure):
+        _fields_ = [*[(f"pointer{i}", pointer) for i in range(10)], ("n_in", size), ("n_out", size)]
+
+    class Problem(ctypes.Structure):
+        _fields_ = [
+            ("layers", ctypes.POINTER(Layer)),
+            *[(n, size) for n in ("n_layers", "groups", "height", "across", "rows", "apart")],
+            ("eps", TYPES[dtype][0]),
+        ]
+
+    return Layer, Problem, Native("convolution", Problem, dtype)
