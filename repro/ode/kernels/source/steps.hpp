@@ -34,34 +34,43 @@ struct Step {
 // through a step that it evaluates again; the same with products that were kept; the adjoint method's steps.
 enum class Use { STEPS, REPLAY, KEPT, ADJOINT };
 
-// out = y + scale * sum_j weights[j] k[j], y zero where it is null; in pieces that stay in the nearest cache.
-template <class T>
-static void combine(int64_t n, const T* y, T scale, const T* weights, int64_t many, const T* const* k, T* out) {
-  constexpr int64_t PIECE = 8192 / sizeof(T);
-  for (int64_t begin = 0; begin < n; begin += PIECE) {
-    const int64_t end = std::min(n, begin + PIECE);
-    if (y) std::copy(y + begin, y + end, out + begin);
-    else std::fill(out + begin, out + end, T(0));
-    for (int64_t j = 0; j < many; ++j) {
-      const T w = scale * weights[j];
-      if (w != T(0))
-        for (int64_t i = begin; i < end; ++i) out[i] += w * k[j][i];
-    }
+// out = y + sum_j w[j] k[j] of N terms, y zero where it is null.
+template <class T, int N>
+static void add_terms(int64_t n, const T* y, const T* w, const T* const* k, T* out) {
+  const int64_t whole = n / LANES<T> * LANES<T>;
+  for (int64_t i = 0; i < whole; i += LANES<T>) {
+    Vec<T> sum = y ? *(const Vec<T>*)(y + i) : Vec<T>{};
+    UNROLL
+    for (int j = 0; j < N; ++j) sum += w[j] * *(const Vec<T>*)(k[j] + i);
+    *(Vec<T>*)(out + i) = sum;
+  }
+  for (int64_t i = whole; i < n; ++i) {
+    T sum = y ? y[i] : T(0);
+    for (int j = 0; j < N; ++j) sum += w[j] * k[j][i];
+    out[i] = sum;
   }
 }
 
-// The same of those k that are not null.
+template <class T, int N>
+static void add_so_many(int64_t many, int64_t n, const T* y, const T* w, const T* const* k, T* out) {
+  if (many == N)
+    add_terms<T, N>(n, y, w, k, out);
+  else if constexpr (N > 0)
+    add_so_many<T, N - 1>(many, n, y, w, k, out);
+}
+
+// out = y + scale * sum_j weights[j] k[j]; a y or k that is null is zero.
 template <class T>
-static void sum_given(int64_t n, T scale, const T* weights, int64_t many, const T* const* k, T* out) {
+static void combine(int64_t n, const T* y, T scale, const T* weights, int64_t many, const T* const* k, T* out) {
   T used[MAX_STAGES + 2];
   const T* given[MAX_STAGES + 2];
   int64_t found = 0;
   for (int64_t j = 0; j < many; ++j)
-    if (k[j]) {
-      used[found] = weights[j];
+    if (k[j] && weights[j] != T(0)) {
+      used[found] = scale * weights[j];
       given[found++] = k[j];
     }
-  combine(n, static_cast<const T*>(nullptr), scale, used, found, given, out);
+  add_so_many<T, MAX_STAGES + 2>(found, n, y, used, given, out);
 }
 
 // Numbers of every stage.
@@ -157,7 +166,7 @@ static void backward(const Problem& problem, const Step<T>& step, int64_t begin,
     for (int64_t s = stages - 1; s >= 0; --s) {
       T weights[MAX_STAGES + 2] = {step.weights[s], step.mid[s]};
       for (int64_t later = s + 1; later < stages; ++later) weights[2 + later] = step.beta[later][s];
-      sum_given(n, step.dt, weights, 2 + stages, above, g.data());
+      combine(n, static_cast<const T*>(nullptr), step.dt, weights, 2 + stages, above, g.data());
       for (const T* of_stage : {s == 0 ? g_first : nullptr, s == stages - 1 ? g_last : nullptr}) {
         if (!of_stage) continue;
         const T* more = field.read(of_stage, first, rows, room.data());
@@ -174,7 +183,7 @@ static void backward(const Problem& problem, const Step<T>& step, int64_t begin,
     T ones[MAX_STAGES + 2];
     std::fill_n(ones, MAX_STAGES + 2, T(1));
     T* by_start = field.place(gy, first, rows, room.data());
-    sum_given(n, T(1), ones, 2 + stages, above, by_start);
+    combine(n, static_cast<const T*>(nullptr), T(1), ones, 2 + stages, above, by_start);
     field.write(by_start, gy, first, rows);
   }
   field.collect(0, stages);
