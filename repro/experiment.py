@@ -181,8 +181,8 @@ class Experiment(Generic[C]):
         deviations: where paper, public code and we differ.
         method: the row of the paper's table that our cells reproduce, where a cell has several.
         baselines: other rows of that table that every run measures too, without training -> by which metric.
-        longer: cells that were cut down for want of time -> the same with more updates, whose runs below the tier
-            `paper` stand beside the paper's numbers instead, whatever they reached.
+        longer: cells that were cut down for want of time -> the same with more updates, or by the compiled engine,
+            whose runs stand beside the paper's numbers instead, whatever they reached, unless the cell ran in full.
         version: raised when a fix changes numbers; part of the digest, noted in CHANGELOG.md.
     """
 

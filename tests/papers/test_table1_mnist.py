@@ -219,6 +219,19 @@ def test_same_seed_same_rows_and_another_seed_others(tmp_path, cell):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.parametrize("network", ["rknet", "odenet"])
+def test_the_compiled_engine_trains_the_same_network(tmp_path, network):
+    limits = TINY | {"epochs": 1, "train_limit": 96, "evaluation_limit": 50}
+    curves = []
+    for cell in (network, f"{network}_compiled"):
+        rows = table1_mnist.measure(replace(CELLS[cell], **limits), context(tmp_path / cell))
+        curves.append({row.metric: row.value for row in rows if row.step == 3})
+    theirs, ours = curves
+    assert ours["nfe_forward"] == theirs["nfe_forward"]
+    assert ours["train_nll"] == pytest.approx(theirs["train_nll"], rel=1e-3)
+    assert ours["validation_nll"] == pytest.approx(theirs["validation_nll"], rel=1e-2)
+
+
 def test_an_ode_net_gives_the_same_rows_twice(tmp_path):
     config = replace(CELLS["odenet"], **TINY | {"epochs": 1, "train_limit": 64, "evaluation_limit": 10})
     one, same = (numbers(table1_mnist.measure(config, context(tmp_path / folder))) for folder in "ab")

@@ -99,7 +99,7 @@ class ConvolutionKernel(NativeKernel):
         return max(1, min(torch.get_num_threads(), -(-rows // self._grain)))
 
     def _worth_keeping(self) -> bool:
-        return True
+        return len(self._source.held) > 1  # the last layer has no convolution
 
     def _described(
         self, held: Sequence[Sequence[Numbers]], into: Sequence[Sequence[Numbers]], rows: int, apart: int = 0

@@ -51,6 +51,11 @@ def assert_a_step_is_autograds(field, y, kernel, method, at):
     scale = max(grad.abs().max().item() for grad in expected)  # before a norm of all channels a bias has no gradient
     found = list(kernel.gradients(tuple(field.parameters())))
     torch.testing.assert_close(found, list(expected[1:]), rtol=10 * bound, atol=10 * bound * scale)
+    kept = kernel.step(tableau, at, y, None, (1e-5, 1e-5), keep=True).kept
+    again = kernel.pull(tableau, at, len(tableau.alpha), y, Cotangents(vectors[0], last=vectors[1]), kept)
+    torch.testing.assert_close(again, gy, rtol=bound, atol=bound * scale)
+    again = list(kernel.gradients(tuple(field.parameters())))
+    torch.testing.assert_close(again, found, rtol=10 * bound, atol=10 * bound * scale)
 
 
 @pytest.mark.parametrize("dtype", BOUNDS)
