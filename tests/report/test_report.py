@@ -269,8 +269,10 @@ def test_a_cell_of_the_compiled_engine_stands_for_its_network_only_alone(results
     shown = table1(load(results / "runs")).set_index("network")["error, ours"]
     alone = network is None
     assert ("ODE-Net (adjoint), compiled engine" in shown.index) == alone
-    assert shown[[name for name in shown.index if name.startswith("ODE-Net")]].iloc[0].startswith(
-        "0.62" if alone else "2.00"
+    assert (
+        shown[[name for name in shown.index if name.startswith("ODE-Net")]]
+        .iloc[0]
+        .startswith("0.62" if alone else "2.00")
     )
 
 

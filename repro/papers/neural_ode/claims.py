@@ -23,7 +23,7 @@ COMPILED = "_compiled"
 
 
 def by_network(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one tier, in which a network that ran by the compiled engine alone has its plain name; none mixes both."""
+    """Rows of one tier; a network that ran by the compiled engine alone has its plain name, so that none mixes both."""
     ours = rows["experiment"] == TABLE1
     cells = set(rows.loc[ours, "cell"])
     alone = {cell: plain for cell in cells if (plain := cell.removesuffix(COMPILED)) != cell and plain not in cells}
