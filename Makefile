@@ -68,7 +68,7 @@ bench-quick: $(READY) ## a pass of 3 minutes over memory, NFE, gradients, solver
 notebooks: $(READY) ## run the three notebooks from top to bottom, about two minutes; your files stay as they are
 	$(PYTHON) -m pytest --nbmake --nbmake-timeout=300 notebooks
 
-test: $(READY) ## the default tests, 4 to 7 minutes on two cores
+test: $(READY) ## the default tests, 4 to 8 minutes on two cores
 	$(PYTHON) -m pytest --numprocesses auto --dist worksteal
 
 test-report: $(READY) ## the report in a headless Chromium, where there is one; outside `make test`

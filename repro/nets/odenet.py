@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.ode import Solver, Stats, solve
-from repro.ode.kernels import ConvolutionKernel, ConvolutionLayer, timed
+from repro.ode.kernels import ConvolutionKernel
 
 CHANNELS = 64
 Downsampling = Literal["conv", "res"]
@@ -51,11 +51,6 @@ class TimeConv2d(nn.Conv2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels + 1, channels, 3, 1, 1)
 
-    def layer(self, norm: nn.GroupNorm, image: tuple[int, int]) -> ConvolutionLayer:
-        """This convolution after a norm and a ReLU, for images of this height and width, for the native kernel."""
-        assert self.bias is not None
-        return timed(self.weight, self.bias, norm.weight, norm.bias, image)
-
     def forward(  # type: ignore[override]
         self, t: Float[Tensor, ""], x: Float[Tensor, "batch channel h w"]
     ) -> Float[Tensor, "batch channel h w"]:
@@ -85,14 +80,7 @@ class ConvField(nn.Module):
 
     def step_kernel(self, y: Float[Tensor, "batch channel h w"]) -> ConvolutionKernel | str:
         """Native steps of the field from states like y, or why there are none."""
-        reason = ConvolutionKernel.why_not(self.norm1.weight, CHANNELS, y)
-        if reason is not None:
-            return reason
-        image = (y.shape[2], y.shape[3])
-        with torch.enable_grad():
-            layers = [self.conv1.layer(self.norm1, image), self.conv2.layer(self.norm2, image)]
-        last = ConvolutionLayer(None, None, None, self.norm3.weight, self.norm3.bias)
-        return ConvolutionKernel([*layers, last], self.norm1.num_groups, self.norm1.eps, image)
+        return ConvolutionKernel.of([self.norm1, self.norm2, self.norm3], [self.conv1, self.conv2], y)
 
 
 class OdeBlock(nn.Module):

@@ -2,7 +2,7 @@
 
 from repro.ode.kernels.advances import compile_seconds
 from repro.ode.kernels.build import library, used
-from repro.ode.kernels.convolution import ConvolutionKernel, ConvolutionLayer, timed
+from repro.ode.kernels.convolution import ConvolutionKernel
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
 from repro.ode.kernels.memory import empty_cache
 from repro.ode.kernels.perceptron import PerceptronKernel
@@ -12,7 +12,6 @@ from repro.ode.kernels.traced import TracedKernel
 __all__ = [
     "AffineLayer",
     "ConvolutionKernel",
-    "ConvolutionLayer",
     "Cotangents",
     "Kept",
     "MovingLayers",
@@ -27,6 +26,5 @@ __all__ = [
     "compile_seconds",
     "empty_cache",
     "library",
-    "timed",
     "used",
 ]

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from repro.ode.kernels.layers import Carry
-from repro.ode.kernels.protocol import StageTimes, StepResult
-from repro.ode.tableau import EVALUATION, Tableau
+from repro.ode.kernels.protocol import StageTimes, StepResult, Steps
+from repro.ode.tableau import Tableau
 
 Tolerances = tuple[float, float] | None
 Advance = Callable[[Tableau, StageTimes, int, list[Tensor | None], Tolerances], Float[Tensor, "stage numbers_and_zero"]]
@@ -17,7 +17,7 @@ it reads the first two and writes the others' y and a; it returns the product of
 at every stage but a given one, and a column of zeros."""
 
 
-class AdjointKernel:
+class AdjointKernel(Steps):
     """Steps of d/dt [y, a, g] = [f, −aᵀ ∂f/∂y, −aᵀ ∂f/∂θ] on [y, a, g], each in one native call.
 
     g enters neither y nor a, so it is a sum over the stages' integrands, made after them.
@@ -70,10 +70,6 @@ class AdjointKernel:
             else:
                 g_error.zero_()
         return StepResult(end, last, mid, error)
-
-    def evaluate(self, t: float, y: Tensor) -> Tensor:
-        """The system at one time, as the only stage of a step."""
-        return self.step(EVALUATION, StageTimes(t, 0.0, t), y, None, None).last
 
     def _weights(self, tableau: Tableau, like: Tensor) -> Float[Tensor, "sum stage"]:
         """Of the stages in the step's end, where the method has them in its middle and error, and in the last stage."""

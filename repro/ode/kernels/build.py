@@ -55,6 +55,12 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         return _unavailable(f"{Path(compiler).name} failed: {error}")
 
 
+def why_none() -> str | None:
+    """Why there are no kernels on this machine; None if there are."""
+    built, reason = library()
+    return reason if built is None else None
+
+
 def used() -> str | None:
     """What `library` found, if anything in this process has asked for it: a part of a run's provenance."""
     return library()[1] if library.cache_info().currsize else None
@@ -86,7 +92,7 @@ def _built(compiler: str) -> Path:
 
 def _compile(compiler: str, target: Path) -> None:
     plain = tuple(flag for flag in FLAGS if flag != "-march=native")
-    for flags in (FLAGS + WIDE + OPENMP, FLAGS + OPENMP, FLAGS, plain):
+    for flags in (FLAGS + WIDE + OPENMP, FLAGS + WIDE, FLAGS + OPENMP, FLAGS, plain):
         done = subprocess.run(
             [compiler, *flags, "-o", str(target), str(SOURCE)], capture_output=True, text=True, timeout=600, check=False
         )

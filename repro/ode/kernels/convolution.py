@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repro.ode.kernels.build import library
+from repro.ode.kernels.build import why_none
 from repro.ode.kernels.layers import Numbers, SharedLayers
-from repro.ode.kernels.native import TYPES, Native, address
+from repro.ode.kernels.native import TYPES, Native, address, why_not_of
 from repro.ode.kernels.steps import NativeKernel
 
 
@@ -39,20 +39,10 @@ POINTS = ((1 / 2, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 6, -1 / 6, 1 / 6), (1 / 6, 
 does to images has whole numbers."""
 
 
-def timed(
-    weight: Float[Tensor, "out in_and_time 3 3"], bias: Tensor, gain: Tensor, offset: Tensor, image: tuple[int, int]
-) -> ConvolutionLayer:
-    """A norm, a ReLU, and a convolution whose first channel is full of t.
-
-    Args:
-        weight: Of the convolution.
-        bias: Of the convolution [out].
-        gain: Of the norm [in].
-        offset: Of the norm [in].
-        image: Height and width.
-    """
-    drift = F.conv2d(weight.new_ones(1, 1, *image), weight[:, :1], padding=1)[0]
-    return ConvolutionLayer(at_points(weight[:, 1:]), bias, drift, gain, offset)
+def _layer(norm: nn.GroupNorm, conv: nn.Conv2d, image: tuple[int, int]) -> ConvolutionLayer:
+    """A norm, a ReLU, and a convolution whose first channel is full of t, for images of this height and width."""
+    drift = F.conv2d(conv.weight.new_ones(1, 1, *image), conv.weight[:, :1], padding=1)[0]
+    return ConvolutionLayer(at_points(conv.weight[:, 1:]), conv.bias, drift, norm.weight, norm.bias)
 
 
 def at_points(weight: Float[Tensor, "out in 3 3"]) -> Float[Tensor, "25 out in"]:
@@ -77,6 +67,26 @@ class ConvolutionKernel(NativeKernel):
         super().__init__(source, native, native.lanes)
         self._sizes, self._eps = (groups, *image), eps
 
+    @classmethod
+    def of(
+        cls, norms: Sequence[nn.GroupNorm], convolutions: Sequence[nn.Conv2d], y: Tensor
+    ) -> "ConvolutionKernel | str":
+        """Steps from states like y, or why there are none.
+
+        Args:
+            norms: Alike in groups and eps.
+            convolutions: Between them, each 3x3 with a border of zeros, a bias, and the time as its first channel.
+            y: State.
+        """
+        last = norms[-1]
+        if reason := cls.why_not(last.weight, last.num_channels, y):
+            return reason
+        image = (y.shape[2], y.shape[3])
+        with torch.enable_grad():
+            layers = [_layer(norm, conv, image) for norm, conv in zip(norms[:-1], convolutions, strict=True)]
+        end = ConvolutionLayer(None, None, None, last.weight, last.bias)
+        return cls([*layers, end], last.num_groups, last.eps, image)
+
     @staticmethod
     def why_not(like: Tensor, channels: int, y: Tensor) -> str | None:
         """Why there is no kernel for steps from y [batch channel height width]; None if there is.
@@ -88,12 +98,7 @@ class ConvolutionKernel(NativeKernel):
         """
         if y.ndim != 4 or y.shape[1] != channels or y.dtype != like.dtype:
             return f"it takes {like.dtype} images of {channels} channels, not {y.dtype} {tuple(y.shape)}"
-        if like.device.type != "cpu":
-            return f"it runs on the CPU, the field is on {like.device}"
-        if like.dtype not in TYPES:
-            return f"it computes in float32 and float64, not in {like.dtype}"
-        built, reason = library()
-        return reason if built is None else None
+        return why_not_of(like) or why_none()
 
     def _parts(self, rows: int) -> int:
         return max(1, min(torch.get_num_threads(), -(-rows // self._grain)))

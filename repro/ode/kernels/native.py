@@ -18,8 +18,17 @@ _Pointers = ctypes.c_void_p * MAX_STAGES
 TYPES = {torch.float32: (ctypes.c_float, "float32"), torch.float64: (ctypes.c_double, "float64")}
 
 
+def why_not_of(like: Tensor) -> str | None:
+    """Why native code does not compute with tensors of this device and dtype; None if it does."""
+    if like.device.type != "cpu":
+        return f"it runs on the CPU, the field is on {like.device}"
+    if like.dtype not in TYPES:
+        return f"it computes in float32 and float64, not in {like.dtype}"
+    return None
+
+
 def on_all_rows(
-    function: Callable[..., None],
+    function: Any,  # noqa: ANN401 (of ctypes)
     step: Any,  # noqa: ANN401
     rows: int,
     problems: Sequence[Any],
@@ -50,7 +59,7 @@ def on_all_rows(
         described = (ctypes.c_void_p * parts)(*map(ctypes.addressof, problems))
         arguments = (ctypes.c_void_p * 7)(*pointers, None if stages is None else ctypes.addressof(stages))
         bound = (ctypes.c_int64 * (parts + 1))(*bounds)
-        together(function, parts, described, ctypes.byref(step), bound, arguments)
+        together(ctypes.cast(function, ctypes.c_void_p), parts, described, ctypes.byref(step), bound, arguments)
     else:
         jobs = [
             functools.partial(function, problem, step, bounds[i], bounds[i + 1], *pointers, stages)
@@ -71,7 +80,11 @@ def _on_parts() -> Callable[..., None] | None:
         return None
     loaded = {Path(line.split()[-1]) for line in maps.read_text().splitlines() if line.endswith("/libgomp.so.1")}
     torchs = {path for path in loaded if Path(torch.__file__).parent in path.parents}
-    return built.on_parts if loaded and loaded == torchs else None
+    if not loaded or loaded != torchs:
+        return None
+    pointer = ctypes.c_void_p
+    built.on_parts.restype, built.on_parts.argtypes = None, [pointer, ctypes.c_int64, *[pointer] * 4]
+    return built.on_parts
 
 
 @functools.cache

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from repro.ode.kernels.build import library
+from repro.ode.kernels.build import why_none
 from repro.ode.kernels.layers import Numbers, Source
-from repro.ode.kernels.native import TYPES, Native, address
+from repro.ode.kernels.native import TYPES, Native, address, why_not_of
 from repro.ode.kernels.steps import NativeKernel
 
 ROWS_PER_THREAD = 256
@@ -64,16 +64,13 @@ class PerceptronKernel(NativeKernel):
         """
         if y.ndim != 2 or y.shape[1] != like.shape[1] + (traced or probes is not None) or y.dtype != like.dtype:
             return f"it takes {like.dtype} states of {like.shape[1]} numbers a row, not {y.dtype} {tuple(y.shape)}"
-        if like.device.type != "cpu":
-            return f"it runs on the CPU, the field is on {like.device}"
-        if like.dtype not in TYPES:
-            return f"it computes in float32 and float64, not in {like.dtype}"
+        if reason := why_not_of(like):
+            return reason
         if activation not in ACTIVATIONS:
             return f"it knows the activations {', '.join(ACTIVATIONS)}, not {activation}"
         if probes is not None and probes.requires_grad:
             return "it gives no gradient for the probes"
-        built, reason = library()
-        return reason if built is None else None
+        return why_none()
 
     def _parts(self, rows: int) -> int:
         n_probes = 0 if self._probes is None else len(self._probes)

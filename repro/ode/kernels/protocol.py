@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from repro.ode.tableau import Tableau
+from repro.ode.tableau import EVALUATION, Tableau
 
 
 class StageTimes(NamedTuple):
@@ -99,8 +99,8 @@ class Steps(Protocol):
         ...
 
     def evaluate(self, t: float, y: Tensor) -> Tensor:
-        """The field at one time."""
-        ...
+        """The field at one time, as the only stage of a step."""
+        return self.step(EVALUATION, StageTimes(t, 0.0, t), y, None, None).last
 
 
 @runtime_checkable

@@ -13,11 +13,11 @@ from repro.ode.kernels.adjoint import AdjointKernel, Tolerances
 from repro.ode.kernels.layers import MAX_STAGES, Numbers, Source, laid_out, numbers_of
 from repro.ode.kernels.memory import room
 from repro.ode.kernels.native import Native, on_all_rows
-from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult
-from repro.ode.tableau import EVALUATION, Tableau
+from repro.ode.kernels.protocol import Cotangents, Kept, StageTimes, StepResult, Steps
+from repro.ode.tableau import Tableau
 
 
-class NativeKernel(ABC):
+class NativeKernel(Steps, ABC):
     """Steps by `Native`'s functions; a subclass describes the field to them.
 
     Args:
@@ -81,10 +81,6 @@ class NativeKernel(ABC):
         problems = [self._problem(i, n_rows) for i in range(parts)]
         self._run(self._native.forward, step, n_rows, problems, [y, f, end, last, mid, error], rows)
         return StepResult(end, last, mid, error, kept)
-
-    def evaluate(self, t: float, y: Tensor) -> Tensor:
-        """The field at one time, as the only stage of a step."""
-        return self.step(EVALUATION, StageTimes(t, 0.0, t), y, None, None).last
 
     def pull(
         self,

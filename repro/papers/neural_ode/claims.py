@@ -22,11 +22,16 @@ COMPILED = "_compiled"
 """Ends the name of a Table 1 cell whose solver's steps the compiled engine takes."""
 
 
+def compiled_alone(rows: pd.DataFrame) -> dict[str, str]:
+    """Cells whose network ran by the compiled engine alone, in rows of one tier -> the network's plain cell."""
+    cells = set(rows.loc[rows["experiment"] == TABLE1, "cell"])
+    return {cell: plain for cell in cells if (plain := cell.removesuffix(COMPILED)) != cell and plain not in cells}
+
+
 def by_network(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of one tier; a network that ran by the compiled engine alone has its plain name, so that none mixes both."""
+    alone = compiled_alone(rows)
     ours = rows["experiment"] == TABLE1
-    cells = set(rows.loc[ours, "cell"])
-    alone = {cell: plain for cell in cells if (plain := cell.removesuffix(COMPILED)) != cell and plain not in cells}
     return rows.assign(cell=rows["cell"].where(~ours, rows["cell"].replace(alone))) if alone else rows
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
-from repro.papers.neural_ode.claims import COMPILED, COST, TABLE1, by_network
+from repro.papers.neural_ode.claims import COST, TABLE1, by_network, compiled_alone
 from repro.published import Published, load_published
 from repro.results import curve, final_values, outcomes, results_root
 from repro.verdicts import Verdict, binomial_interval, error_verdict, z_statistic
@@ -39,12 +39,9 @@ def table1(rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: the runs of one tier.
     """
-    tier, cells = str(rows["tier"].iloc[0]), set(rows.loc[rows["experiment"] == TABLE1, "cell"])
+    tier, compiled = str(rows["tier"].iloc[0]), set(compiled_alone(rows).values())
     published, rows = _published(), by_network(rows)
-    names = {
-        cell: f"{name}, compiled engine" if cell + COMPILED in cells and cell not in cells else name
-        for cell, name in NETWORKS.items()
-    }
+    names = {cell: f"{name}, compiled engine" if cell in compiled else name for cell, name in NETWORKS.items()}
     return pd.DataFrame([_line(rows, published, cell, name, tier) for cell, name in names.items()])
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from repro.ode.kernels import ConvolutionKernel, ConvolutionLayer, timed
+from repro.ode.kernels import ConvolutionKernel
 
 
 class ImageField(nn.Module):
@@ -28,12 +28,4 @@ class ImageField(nn.Module):
         return y
 
     def step_kernel(self, y):
-        last, image = self.norms[-1], tuple(y.shape[2:])
-        reason = ConvolutionKernel.why_not(last.weight, last.num_channels, y)
-        if reason is not None:
-            return reason
-        with torch.enable_grad():
-            pairs = zip(self.convs, self.norms[:-1], strict=True)
-            layers = [timed(conv.weight, conv.bias, norm.weight, norm.bias, image) for conv, norm in pairs]
-        end = ConvolutionLayer(None, None, None, last.weight, last.bias)
-        return ConvolutionKernel([*layers, end], last.num_groups, last.eps, image)
+        return ConvolutionKernel.of(list(self.norms), list(self.convs), y)

@@ -7,16 +7,14 @@ import torch
 
 from repro.nets.odenet import ConvField
 from repro.ode import Solver, solve
-from repro.ode.kernels import ConvolutionKernel, Cotangents, StageTimes, build, memory, native
-from repro.ode.replay import Step, replay
+from repro.ode.kernels import ConvolutionKernel, Cotangents, build, memory, native
 from repro.ode.torchdiffeq_backend import runge_kutta_tableau
+from tests.ode.kernels.by_autograd import AT, BACK, error, reference
 from tests.ode.kernels.image_field import ImageField
 
 built, reason = build.library()
 pytestmark = pytest.mark.skipif(built is None, reason=f"no native kernel: {reason}")
 
-AT = StageTimes(0.1, 0.3, 0.4)
-BACK = StageTimes(0.4, -0.3, 0.1)
 BOUNDS = {torch.float64: 1e-12, torch.float32: 3e-5}
 
 
@@ -25,16 +23,6 @@ def make(dtype=torch.float64, batch=20, image=(6, 6), channels=(4, 6, 4), groups
     field = ImageField(channels, groups).to(dtype)
     y = torch.randn(batch, channels[0], *image, dtype=dtype)
     return field, y, field.step_kernel(y)
-
-
-def reference(field, at, y, tableau, outputs=(0.5,)):
-    numbers = [torch.tensor(value, dtype=y.dtype) for value in at]
-    shares = torch.tensor(outputs, dtype=y.dtype)
-    return replay(field, Step(*numbers, numbers[0] + shares * numbers[1]), y, None, tableau)
-
-
-def error(actual, expected):
-    return ((actual - expected).norm() / expected.norm()).item()
 
 
 def assert_a_step_is_autograds(field, y, kernel, method, at):

@@ -7,15 +7,12 @@ import torch
 
 from repro.flows.augmented import Augmented
 from repro.nets.fields import FIELDS
-from repro.ode.kernels import Cotangents, PerceptronKernel, StageTimes, build
-from repro.ode.replay import Step, replay
+from repro.ode.kernels import Cotangents, PerceptronKernel, build
 from repro.ode.torchdiffeq_backend import runge_kutta_tableau
+from tests.ode.kernels.by_autograd import AT, BACK, error, reference
 
 built, reason = build.library()
 pytestmark = pytest.mark.skipif(built is None, reason=f"no native kernel: {reason}")
-
-AT = StageTimes(0.1, 0.3, 0.4)
-BACK = StageTimes(0.4, -0.3, 0.1)
 
 
 def make(layer, activation, dtype, *, dim=3, width=37, depth=2, batch=50, probes=2):
@@ -28,17 +25,6 @@ def make(layer, activation, dtype, *, dim=3, width=37, depth=2, batch=50, probes
     kernel = system.step_kernel(y)
     assert isinstance(kernel, PerceptronKernel)
     return field, system, kernel, y
-
-
-def reference(system, at, y, tableau, outputs=(0.5,)):
-    """The same step by torch, with the outputs at shares of it, so that all stages are taken."""
-    numbers = [torch.tensor(value, dtype=y.dtype) for value in at]
-    shares = torch.tensor(outputs, dtype=y.dtype)
-    return replay(system, Step(*numbers, numbers[0] + shares * numbers[1]), y, None, tableau)
-
-
-def error(actual, expected):
-    return ((actual - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])

@@ -87,7 +87,10 @@ class Field {
         far_(most_ * tiles_.columns() + L),  // or the points of a channel would share a set of the cache
         own_(buffers<T>(use == Use::REPLAY ? step.n_stages : 1, product_numbers(problem) * L)),
         points_(PRODUCTS * far_),
-        chunk_(PRODUCTS * (CHUNK * tiles_.columns() + L)) {
+        chunk_(PRODUCTS * (CHUNK * tiles_.columns() + L)),
+        by_points_(use == Use::STEPS ? 0 : PRODUCTS * far_),
+        across_(use == Use::STEPS ? 0 : tiles_.columns() * padded<T>(most_)),
+        cotangents_(buffers<T>(2, use == Use::STEPS ? 0 : most_ * plane_)) {
     for (int64_t l = 0; l <= last_; ++l) {
       activated_.emplace_back(problem.layers[l].n_in * plane_);
       means_.emplace_back(problem.groups * L);
@@ -95,16 +98,14 @@ class Field {
     }
     for (int64_t s = 0; s < step.n_stages; ++s) {
       maps_.emplace_back();
-      for (int64_t l = 0; l < last_; ++l) maps_.back().push_back(map_at(problem.layers[l], step.time[s]));
+      by_map_.emplace_back();
+      for (int64_t l = 0; l < last_; ++l) {
+        maps_[s].push_back(map_at(problem.layers[l], step.time[s]));
+        by_map_[s].emplace_back(use == Use::STEPS ? 0 : maps_[s][l].size());
+      }
     }
-    if (use == Use::STEPS) return;
-    for (int64_t n = 0; n < (apart_ ? step.n_stages : 1); ++n) sums_.emplace_back(problem);
-    by_map_ = maps_;
-    for (auto& of_stage : by_map_)
-      for (auto& map : of_stage) std::fill(map.begin(), map.end(), T(0));
-    across_.emplace_back(tiles_.columns() * padded<T>(most_));
-    points_back_.emplace_back(PRODUCTS * far_);
-    for (int n = 0; n < 2; ++n) cotangents_.emplace_back(most_ * plane_);
+    const int64_t n_sums = use == Use::STEPS ? 0 : apart_ ? step.n_stages : 1;
+    for (int64_t n = 0; n < n_sums; ++n) sums_.emplace_back(problem);
   }
 
   int64_t numbers(int64_t) const { return problem_.width() * L; }
@@ -299,7 +300,7 @@ class Field {
   void pull_convolution(int64_t s, int64_t l, const T* g, T* to, Sums& sums) {
     const Layer<T>& layer = problem_.layers[l];
     const int64_t columns = tiles_.columns(), near = CHUNK * columns + L, ld = padded<T>(layer.n_in);
-    T *by_points = points_back_[0].data(), *across = across_[0].data();
+    T *by_points = by_points_.data(), *across = across_.data();
     for (int64_t o = 0; o < layer.n_out; ++o) tiles_.give_adjoint(g + o * plane_, by_points + o * columns, far_);
     add_sums<T>(layer.n_out * problem_.plane(), (const V*)g, by_map_[s][l].data());
     take_all(l);
@@ -324,8 +325,8 @@ class Field {
   Tiles<T> tiles_;
   const int64_t plane_, far_;
   std::vector<Buffer<T>> own_;
-  Buffer<T> points_, chunk_;
-  std::vector<Buffer<T>> activated_, means_, scales_, points_back_, across_, cotangents_;
+  Buffer<T> points_, chunk_, by_points_, across_;
+  std::vector<Buffer<T>> cotangents_, activated_, means_, scales_;
   std::vector<std::vector<std::vector<T>>> maps_, by_map_;  // [stage][layer]
   std::vector<Sums> sums_;
   std::vector<T*> products_;

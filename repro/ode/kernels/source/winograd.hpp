@@ -49,8 +49,8 @@ static inline void from_points_adjoint(const V* g, int64_t by, V* to) {  // A g
 }
 
 // Apply a map of N_IN to N_OUT numbers along both axes of a square; `ld`: how far apart its rows lie.
-template <int N_IN, int N_OUT, class V, class Map>
-static inline void on_both_axes(const V* from, int64_t ld, V (*to)[N_OUT], Map map) {
+template <int N_IN, int N_OUT, auto map, class V>
+static inline void on_both_axes(const V* from, int64_t ld, V (*to)[N_OUT]) {
   V half[N_IN][N_OUT];
   UNROLL
   for (int i = 0; i < N_IN; ++i) map(from + i * ld, 1, half[i]);
@@ -63,113 +63,93 @@ static inline void on_both_axes(const V* from, int64_t ld, V (*to)[N_OUT], Map m
   }
 }
 
-// The tiles of a plane. A plane with its border, filled up to whole tiles, is made in `room`, which is zero at first.
+// The tiles of a plane, which lies in a room that is filled up to whole tiles: with its border, or without.
 template <class T>
 class Tiles {
- public:
   using V = Vec<T>;
-  const int64_t height, width, down, across;
 
+ public:
   Tiles(int64_t height, int64_t width)
-      : height(height),
-        width(width),
-        down((height + TILE - 1) / TILE),
-        across((width + TILE - 1) / TILE),
-        ld_(TILE * across + 2),
-        room_(ld_ * (TILE * down + 2) * LANES<T>) {
-    clear();
+      : height_(height),
+        width_(width),
+        down_((height + TILE - 1) / TILE),
+        across_((width + TILE - 1) / TILE),
+        ld_(TILE * across_ + 2),
+        size_(ld_ * (TILE * down_ + 2) * LANES<T>),
+        bordered_(size_),
+        bare_(size_),
+        sum_(size_) {
+    for (Buffer<T>* room : {&bordered_, &bare_}) std::fill_n(room->data(), size_, T(0));
   }
 
-  int64_t count() const { return down * across; }
-  int64_t columns() const { return count() * LANES<T>; }
+  int64_t columns() const { return down_ * across_ * LANES<T>; }
 
   // B'd B of every tile of plane x; product p of tile i goes to `to[p * apart + i]`.
-  void take(const T* x, T* to, int64_t apart) {
-    copy_in(x, 1);
-    each([&](int64_t place, int64_t i) {
-      V points[POINTS][POINTS];
-      on_both_axes<POINTS, POINTS>(room() + place, ld_, points, into_points<V>);
-      scatter(points, to + i * LANES<T>, apart);
-    });
-  }
+  void take(const T* x, T* to, int64_t apart) { to_points<POINTS, into_points<V>>(x, bordered_, 1, to, apart); }
 
   // The adjoint of `take`: the plane's cotangent g.
   void take_adjoint(const T* from, int64_t apart, T* g) {
-    clear();
-    each([&](int64_t place, int64_t i) {
-      V points[POINTS][POINTS], square[POINTS][POINTS];
-      gather(from + i * LANES<T>, apart, points);
-      on_both_axes<POINTS, POINTS>(&points[0][0], POINTS, square, into_points_adjoint<V>);
-      UNROLL
-      for (int a = 0; a < POINTS; ++a)
-        UNROLL
-        for (int b = 0; b < POINTS; ++b) room()[place + a * ld_ + b] += square[a][b];
-    });
-    copy_out(1, g, [](V x, int64_t) { return x; });
-    clear();
+    of_points<POINTS, into_points_adjoint<V>>(from, apart, 1, [](V x, int64_t) { return x; }, g);
   }
 
   // A'mA of every tile, and for each place its number of `more`, in plane y.
   void give(const T* from, int64_t apart, const T* more, T* y) {
-    each([&](int64_t place, int64_t i) {
-      V points[POINTS][POINTS], square[TILE][TILE];
-      gather(from + i * LANES<T>, apart, points);
-      on_both_axes<POINTS, TILE>(&points[0][0], POINTS, square, from_points<V>);
-      UNROLL
-      for (int a = 0; a < TILE; ++a)
-        UNROLL
-        for (int b = 0; b < TILE; ++b) room()[place + a * ld_ + b] = square[a][b];
-    });
-    copy_out(0, y, [more](V x, int64_t place) { return x + more[place]; });
-    clear();
+    of_points<TILE, from_points<V>>(from, apart, 0, [more](V x, int64_t place) { return x + more[place]; }, y);
   }
 
   // The adjoint of `give`.
-  void give_adjoint(const T* g, T* to, int64_t apart) {
-    copy_in(g, 0);
-    each([&](int64_t place, int64_t i) {
-      V points[POINTS][POINTS];
-      on_both_axes<TILE, POINTS>(room() + place, ld_, points, from_points_adjoint<V>);
-      scatter(points, to + i * LANES<T>, apart);
-    });
-    clear();
-  }
+  void give_adjoint(const T* g, T* to, int64_t apart) { to_points<TILE, from_points_adjoint<V>>(g, bare_, 0, to, apart); }
 
  private:
-  static void scatter(const V (*points)[POINTS], T* to, int64_t apart) {
-    UNROLL
-    for (int a = 0; a < POINTS; ++a)
+  // Squares of N x N numbers of a plane, each by the map; around the plane the room is zero and stays so.
+  template <int N, auto map>
+  void to_points(const T* x, Buffer<T>& room, int64_t border, T* to, int64_t apart) {
+    for (int64_t i = 0; i < height_; ++i)
+      std::copy_n(x + i * width_ * LANES<T>, width_ * LANES<T>, room.data() + ((i + border) * ld_ + border) * LANES<T>);
+    each([&](int64_t place, int64_t i) {
+      V points[POINTS][POINTS];
+      on_both_axes<N, POINTS, map>((const V*)room.data() + place, ld_, points);
+      T* first = to + i * LANES<T>;
       UNROLL
-      for (int b = 0; b < POINTS; ++b) *(V*)(to + (a * POINTS + b) * apart) = points[a][b];
+      for (int a = 0; a < POINTS; ++a)
+        UNROLL
+        for (int b = 0; b < POINTS; ++b) *(V*)(first + (a * POINTS + b) * apart) = points[a][b];
+    });
   }
-  static void gather(const T* from, int64_t apart, V (*points)[POINTS]) {
-    UNROLL
-    for (int a = 0; a < POINTS; ++a)
+
+  // The sum of such squares, each from its points by the map, in plane x by `last`. Squares of TILE don't overlap.
+  template <int N, auto map, class Last>
+  void of_points(const T* from, int64_t apart, int64_t border, Last last, T* x) {
+    constexpr bool overlap = N > TILE;
+    V* sum = (V*)sum_.data();
+    if (overlap) std::fill_n(sum_.data(), size_, T(0));
+    each([&](int64_t place, int64_t i) {
+      V points[POINTS][POINTS], square[N][N];
+      const T* first = from + i * LANES<T>;
       UNROLL
-      for (int b = 0; b < POINTS; ++b) points[a][b] = *(const V*)(from + (a * POINTS + b) * apart);
-  }
-
-  V* room() { return (V*)room_.data(); }
-  void clear() { std::fill_n(room_.data(), ld_ * (TILE * down + 2) * LANES<T>, T(0)); }
-
-  void copy_in(const T* x, int64_t border) {
-    for (int64_t i = 0; i < height; ++i)
-      std::copy_n(x + i * width * LANES<T>, width * LANES<T>, room_.data() + ((i + border) * ld_ + border) * LANES<T>);
-  }
-
-  template <class Map>
-  void copy_out(int64_t border, T* x, Map map) {
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < width; ++j)
-        ((V*)x)[i * width + j] = map(room()[(i + border) * ld_ + border + j], i * width + j);
+      for (int a = 0; a < POINTS; ++a)
+        UNROLL
+        for (int b = 0; b < POINTS; ++b) points[a][b] = *(const V*)(first + (a * POINTS + b) * apart);
+      on_both_axes<POINTS, N, map>(&points[0][0], POINTS, square);
+      UNROLL
+      for (int a = 0; a < N; ++a)
+        UNROLL
+        for (int b = 0; b < N; ++b) {
+          V& at = sum[place + a * ld_ + b];
+          at = overlap ? at + square[a][b] : square[a][b];
+        }
+    });
+    for (int64_t i = 0; i < height_; ++i)
+      for (int64_t j = 0; j < width_; ++j)
+        ((V*)x)[i * width_ + j] = last(sum[(i + border) * ld_ + border + j], i * width_ + j);
   }
 
   template <class Act>
   void each(Act act) {
-    for (int64_t i = 0; i < down; ++i)
-      for (int64_t j = 0; j < across; ++j) act(TILE * (i * ld_ + j), i * across + j);
+    for (int64_t i = 0; i < down_; ++i)
+      for (int64_t j = 0; j < across_; ++j) act(TILE * (i * ld_ + j), i * across_ + j);
   }
 
-  const int64_t ld_;
-  Buffer<T> room_;
+  const int64_t height_, width_, down_, across_, ld_, size_;
+  Buffer<T> bordered_, bare_, sum_;
 };
