@@ -181,8 +181,9 @@ class Experiment(Generic[C]):
         deviations: where paper, public code and we differ.
         method: the row of the paper's table that our cells reproduce, where a cell has several.
         baselines: other rows of that table that every run measures too, without training -> by which metric.
-        longer: cells that were cut down for want of time -> the same with more updates, or by the compiled engine,
-            whose runs stand beside the paper's numbers instead, whatever they reached, unless the cell ran in full.
+        longer: cells that were cut down for want of time -> the same with more updates, whose runs stand beside the
+            paper's numbers instead, whatever they reached, unless the cell ran in full.
+        alike: cells -> the same by the compiled engine, whose runs stand for them in a tier in which they did not run.
         version: raised when a fix changes numbers; part of the digest, noted in CHANGELOG.md.
     """
 
@@ -203,6 +204,7 @@ class Experiment(Generic[C]):
     method: str | None = None
     baselines: Mapping[str, str] = field(default_factory=dict)
     longer: Mapping[str, str] = field(default_factory=dict)
+    alike: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
 
     def config(self, cell: str, tier: Tier) -> C:

@@ -6,7 +6,7 @@ The rule was fixed before any run (see `verdict`), so that nobody can choose a t
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Literal
 
 from scipy.special import ndtri, stdtrit
@@ -23,6 +23,7 @@ __all__ = [
     "error_verdict",
     "load_published",
     "verdict",
+    "welch_half_width",
     "z_statistic",
 ]
 
@@ -54,7 +55,7 @@ def verdict(
     *,
     tier: str,
     comparable: bool = True,
-    our_sd: float | None = None,
+    common_error: float = 0.0,
     n_published: int | None = None,
     deterministic: bool = False,
 ) -> Verdict:
@@ -66,10 +67,11 @@ def verdict(
     2. A tier other than `paper`, or `comparable` false, unless `deterministic`: `not comparable`.
     3. A value of ours is not finite: `inconclusive`.
     4. `deterministic`: `match` if |d| is at most half a unit of the last printed digit, else `better` or `worse`.
-    5. One run: `better` or `worse` if |d| is above half a printed unit and above 3 spreads, the spread being `our_sd`
-       or else the paper's; otherwise, and always if neither spread is known, `inconclusive`. One run never matches.
+    5. One run: `better` or `worse` if |d| is above half a printed unit and above 3 spreads, the spread being the
+       paper's with `common_error`; otherwise, and always if neither is known, `inconclusive`. One run never matches.
     6. Several runs: the tolerance is the larger of half a printed unit and the half-width of Welch's 95 % t-interval
-       for the difference of the means. `match` if |d| is at most the tolerance, else `better` or `worse`.
+       for the difference of the means, to whose variance `common_error` adds with infinitely many degrees of freedom.
+       `match` if |d| is at most the tolerance, else `better` or `worse`.
 
     The paper's spread is the standard deviation over `n_published` runs, by default over 3 for what FFJORD's authors
     ran. One over test points, or over who knows what, counts as 2 standard errors of the mean. A number without spread
@@ -80,15 +82,15 @@ def verdict(
         ours: One value per seed, in the published unit.
         tier: The tier of our runs.
         comparable: Whether data and protocol are the paper's.
-        our_sd: Standard deviation of one run of ours, such as a binomial standard error; by default that of `ours`.
+        common_error: A known standard error that all runs share, such as a test set's: more of them don't shrink it.
         n_published: The number of runs behind the paper's spread, at least 2.
         deterministic: Whether the quantity has no noise, such as a parameter count; it then compares at any tier.
 
     Raises:
-        ValueError: If `our_sd` is negative or not finite, or `n_published` is below 2.
+        ValueError: If `common_error` is negative or not finite, or `n_published` is below 2.
     """
-    if our_sd is not None and not 0 <= our_sd < math.inf:
-        raise ValueError(f"our_sd is {our_sd}, expected a finite number, not negative")
+    if not 0 <= common_error < math.inf:
+        raise ValueError(f"common_error is {common_error}, expected a finite number, not negative")
     if len(ours) == 0:
         return Verdict("not run", None, None, "no run of ours")
     if published.value is None:
@@ -101,17 +103,18 @@ def verdict(
         return Verdict("inconclusive", None, None, "a value of ours is not finite")
     if deterministic:
         return _judge(published, difference, half_unit, "no noise, so rounding alone may differ")
-    return _judge_noisy(published, ours, difference, our_sd, n_published)
+    return _judge_noisy(published, ours, difference, common_error, n_published)
 
 
 def _judge_noisy(
-    published: Published, ours: Sequence[float], difference: float, our_sd: float | None, n_published: int | None
+    published: Published, ours: Sequence[float], difference: float, common_error: float, n_published: int | None
 ) -> Verdict:
     """Apply the rule's points 5 and 6."""
     if len(ours) == 1:
-        return _judge_one(published, difference, published.spread if our_sd is None else our_sd)
-    our_error = standard_error(ours) if our_sd is None else our_sd / math.sqrt(len(ours))
-    half_width = _welch_half_width(our_error, float(len(ours) - 1), *_published_error(published, n_published))
+        known = published.spread is not None or common_error > 0
+        return _judge_one(published, difference, math.hypot(published.spread or 0.0, common_error) if known else None)
+    ours_and_theirs = (standard_error(ours), len(ours) - 1.0), _published_error(published, n_published)
+    half_width = welch_half_width(*ours_and_theirs, (common_error, math.inf))
     return _judge(published, difference, max(published.printed_half_unit, half_width), f"{len(ours)} runs of ours")
 
 
@@ -151,13 +154,17 @@ def _published_error(published: Published, n: int | None) -> tuple[float, float]
     return published.spread / math.sqrt(n), float(n - 1)
 
 
-def _welch_half_width(error_a: float, df_a: float, error_b: float, df_b: float) -> float:
-    """Half-width of the 95 % interval of a difference of means, from standard errors and degrees of freedom."""
-    total = math.hypot(error_a, error_b)
+def welch_half_width(*sources: tuple[float, float]) -> float:
+    """Half-width of the 95 % interval of a value that several independent sources of noise move.
+
+    Args:
+        sources: Of each its standard error and the degrees of freedom with which that is known.
+    """
+    total = math.hypot(*(error for error, _ in sources))
     if total == 0:
         return 0.0
     # Welch–Satterthwaite, with shares of the variance so that tiny errors do not underflow
-    inverse_df = (error_a / total) ** 4 / df_a + (error_b / total) ** 4 / df_b
+    inverse_df = sum((error / total) ** 4 / df for error, df in sources)
     return float(stdtrit(1 / inverse_df if inverse_df else math.inf, 0.975)) * total
 
 
@@ -180,10 +187,7 @@ def error_verdict(
         return verdict(published, ours, tier=tier, comparable=comparable)
     of_test = _binomial_error(fmean(ours), n_test)
     theirs = _binomial_error(published.value, n_test) if published.spread is None else 0.0
-    if len(ours) == 1:
-        return verdict(published, ours, tier=tier, comparable=comparable, our_sd=math.hypot(of_test, theirs))
-    sd = math.hypot(stdev(ours), math.sqrt(len(ours)) * math.hypot(of_test, theirs))
-    return verdict(published, ours, tier=tier, comparable=comparable, our_sd=sd)
+    return verdict(published, ours, tier=tier, comparable=comparable, common_error=math.hypot(of_test, theirs))
 
 
 def _binomial_error(percent: float, n: int) -> float:

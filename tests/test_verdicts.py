@@ -53,8 +53,8 @@ def status(published, ours, **options):
         ("inconclusive", paper(spread="0.20"), [10.5], {}),
         ("worse", paper(spread="0.20"), [10.7], {}),
         ("better", paper(spread="0.20"), [9.3], {}),
-        ("inconclusive", paper(spread="0.20"), [10.7], {"our_sd": 0.5}),
-        ("better", paper(), [9.0], {"our_sd": 0.3}),
+        ("inconclusive", paper(spread="0.20"), [10.7], {"common_error": 0.5}),
+        ("better", paper(), [9.0], {"common_error": 0.3}),
         ("differs", paper(better=""), [12.0, 12.0], {}),
         ("match", paper(better=""), [10.0, 10.0], {}),
         ("inconclusive", paper(), [10.0, math.nan], {}),
@@ -97,8 +97,8 @@ def test_one_seed_at_exactly_three_spreads_is_inconclusive():
 
 
 def test_one_seed_must_also_leave_the_printed_rounding():
-    assert status(paper(), [10.004], our_sd=0.0) == "inconclusive"
-    assert status(paper(), [10.006], our_sd=0.0) == "worse"
+    assert status(paper(), [10.004], common_error=1e-9) == "inconclusive"
+    assert status(paper(), [10.006], common_error=1e-9) == "worse"
 
 
 def test_the_tolerance_is_welchs_interval():
@@ -135,9 +135,9 @@ def test_a_spread_cannot_come_from_one_run():
 
 
 @pytest.mark.parametrize("sd", [-0.1, math.nan, math.inf])
-def test_our_deviation_must_be_one(sd):
-    with pytest.raises(ValueError, match="our_sd"):
-        verdict(paper(), [10.0], tier="paper", our_sd=sd)
+def test_a_common_error_must_be_one(sd):
+    with pytest.raises(ValueError, match="common_error"):
+        verdict(paper(), [10.0], tier="paper", common_error=sd)
 
 
 MIRROR = {"better": "worse", "worse": "better"}
@@ -162,9 +162,10 @@ def test_exchanging_lower_and_higher_or_the_sign_exchanges_better_and_worse(shif
 @pytest.mark.parametrize("shift", SHIFTS)
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_more_noise_never_makes_a_verdict_more_decided(shift, n):
-    # true where the published error is taken as known; Welch's degrees of freedom may grow with our noise otherwise
+    # true where that noise is all there is; else noise known with more degrees of freedom may narrow the interval
     results = [
-        verdict(paper(spread="0.05"), [10 + shift] * n, tier="paper", our_sd=sd) for sd in (0.0, 0.01, 0.1, 1.0, 10.0)
+        verdict(paper(spread="0.05"), [10 + shift] * n, tier="paper", common_error=error)
+        for error in (0.0, 0.01, 0.1, 1.0, 10.0)
     ]
     tolerances = [result.tolerance for result in results]
     assert tolerances == sorted(tolerances)
@@ -353,11 +354,19 @@ def errors(printed="0.42"):
         ("match", [0.45, 0.47, 0.44]),
         ("match", [0.50, 0.51, 0.50, 0.51, 0.50]),
         ("worse", [0.80, 0.81, 0.80, 0.81, 0.80]),
+        ("worse", [1.50, 1.52]),
+        ("worse", [0.75, 0.77, 0.79]),
         ("not run", []),
     ],
 )
 def test_error_rates_carry_the_noise_of_a_finite_test_set(expected, ours):
     assert error_verdict(errors(), ours, 10_000, tier="paper").status == expected
+
+
+def test_two_seeds_do_not_make_the_test_sets_noise_uncertain():
+    of_test = [100 * math.sqrt(p * (1 - p) / 10_000) for p in (0.0151, 0.0042)]
+    tolerance = error_verdict(errors(), [1.51, 1.51], 10_000, tier="paper").tolerance
+    assert tolerance == pytest.approx(stats.norm.ppf(0.975) * math.hypot(*of_test))
 
 
 def test_more_seeds_do_not_make_the_test_set_larger():

@@ -17,13 +17,6 @@ DETERMINISTIC = frozenset({"parameters"})
 """Metrics without noise, comparable in any tier."""
 
 
-def one_tier(rows: pd.DataFrame, experiment: str, tiers: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
-    """The rows of all experiments in the highest of `tiers` in which this experiment was run."""
-    present = set(rows.loc[rows["experiment"] == experiment, "tier"])
-    tier = next((tier for tier in reversed(tiers) if tier in present), None)
-    return rows[rows["tier"] == tier], tier
-
-
 def comparison(published: Sequence[Published], rows: pd.DataFrame, own: pd.DataFrame | None) -> pd.DataFrame:
     """One line per published number.
 
@@ -43,10 +36,10 @@ def comparison(published: Sequence[Published], rows: pd.DataFrame, own: pd.DataF
 
 
 def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, str]:
-    cell = our_cell(number, rows)
-    chosen, tier = one_tier(rows[rows["cell"] == cell], number.experiment, tiers)
+    cell, tier = _our_runs(number, rows, tiers)
+    chosen = rows[(rows["cell"] == cell) & (rows["tier"] == tier)]
     ours = _ours(number, cell, chosen)
-    result = _judged(number, ours, chosen, tier or "")
+    result = _judged(number, ours, chosen, tier)
     return {
         "artefact": number.source,
         "cell": number.cell,
@@ -55,17 +48,29 @@ def _compare(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> dic
         "paper": _printed(number),
         "unit": number.unit,
         "ours": _summary(ours, number),
-        "tier": tier if tier and ours else "",
+        "tier": tier if ours else "",
         "runs": "" if _cited(number) else outcomes(chosen[chosen["experiment"] == number.experiment], "seeds"),
         "verdict": _cited(number) or result,
         "note": "; ".join(filter(None, [number.note, f"ours by {cell}" if ours and cell != number.cell else ""])),
     }
 
 
+def _our_runs(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> tuple[str, str]:
+    """The cell and the tier whose runs stand beside a published number: the highest that has any."""
+    ours = rows[rows["experiment"] == number.experiment]
+    for tier in reversed(tiers):
+        here = ours[ours["tier"] == tier]
+        if (cell := our_cell(number, here)) in set(here["cell"]):
+            return cell, tier
+    return number.cell, ""
+
+
 def our_cell(number: Published, rows: pd.DataFrame) -> str:
-    """The cell whose runs stand beside a published number."""
+    """The cell whose runs stand beside a published number, in rows of one tier."""
     experiment = EXPERIMENTS.get(number.experiment)
-    return standing_for(rows, number.experiment, number.cell, experiment.longer if experiment else {})
+    if experiment is None:
+        return number.cell
+    return standing_for(rows, number.experiment, number.cell, experiment.longer, experiment.alike)
 
 
 def without_noise(number: Published) -> bool:

@@ -135,14 +135,16 @@ NAMES = {
 }
 
 
-def draw(rows: pd.DataFrame) -> Figure:
+def draw(rows: pd.DataFrame) -> Figure | None:
     """Memory against depth: what autograd keeps, and the peak of process or GPU."""
+    tables = {cell: curve(rows, "neural_ode/table1_cost", cell) for cell in NAMES}
+    if all(table.empty for table in tables.values()):
+        return None
     figure, axes = plotting.new_figure(1, 2)
     plotting.panel_titles(axes, ("Kept by autograd for backward", "Peak of the process over its baseline"))
     for (cell, name), color, marker in zip(NAMES.items(), plotting.PALETTE, plotting.MARKERS, strict=False):
-        table = curve(rows, "neural_ode/table1_cost", cell)
         for axis, metric in zip(axes, ("saved_bytes", "peak_step_memory"), strict=True):
-            if not table.empty:
+            if not (table := tables[cell]).empty:
                 axis.loglog(table.index, table[metric] / 2**20, color=color, marker=marker, markersize=3.5, label=name)
     for axis in axes:
         axis.set_xscale("log", base=2)
