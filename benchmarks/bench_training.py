@@ -23,11 +23,11 @@ from repro.papers.neural_ode.mnist_images import Images, measure_error
 from repro.training import Training
 
 WAYS = {"torchdiffeq": "adjoint", "compiled": "checkpoint"}
-"""The gradient under each engine: the papers', and the one that the suite's small tier trains with."""
+"""The gradient under each engine: the papers', and the engine's exact one. What is saved is by both changes."""
 TURN = 10
 """Updates before the other training's turn."""
 WARM = 1
-"""Turns of each that are not timed: the engine's native code is built in them."""
+"""Turns of each that are neither timed nor counted: the engine's code is built in them where it is not on disk."""
 TOY_UPDATES, SEEDS = 400, 3
 MINUTES = 60.0
 

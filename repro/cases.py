@@ -5,13 +5,13 @@ cells it is about. Cells that are compared are compared seed by seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import pandas as pd
 
 from repro.experiment import NOT_ATTEMPTED, Judgement, Verdict
-from repro.results import curve, failures, final_values, mean_pair
+from repro.results import curve, failures, final_values, mean_pair, shared_seeds
 
 T = TypeVar("T")
 
@@ -25,12 +25,14 @@ class Cases(Generic[T]):
         expected: how many cases the claim is about.
         failures: how the runs ended that failed, as "1 diverged; 2 budget"; empty where none did.
         tried: whether every cell of every case has been run, with or without success.
+        note: what the numbers behind the verdict are of; it ends the evidence.
     """
 
     found: Mapping[str, T]
     expected: int
     failures: str
     tried: bool
+    note: str = ""
 
     def judged(self, verdict: Verdict, evidence: str) -> Judgement:
         """A verdict on the cases found, at most "partly" if some are missing; the evidence counts what is not there.
@@ -42,6 +44,7 @@ class Cases(Generic[T]):
             evidence: the numbers behind it.
         """
         ending = f"; failed runs: {self.failures}" if self.failures else ""
+        evidence += f"; {self.note}" if self.note else ""
         if not self.found:
             text = f"0 of {self.expected} cases have the runs they need{ending}" if ending else NOT_ATTEMPTED.evidence
             return Judgement("not reproduced" if self.tried else "not attempted", text)
@@ -83,7 +86,14 @@ def paired_cases(
     rows: pd.DataFrame, experiment: str, pairs: Mapping[str, tuple[str, str]], metric: str
 ) -> Cases[tuple[float, float]]:
     """A metric's means in two cells over the seeds that both have: their difference is that of the seeds' pairs."""
-    return cases(rows, experiment, pairs, lambda a, b: mean_pair(rows, experiment, a, b, metric))
+    found = cases(rows, experiment, pairs, lambda a, b: mean_pair(rows, experiment, a, b, metric))
+    counts = [len(shared_seeds(rows, experiment, *pairs[name], metric)) for name in found.found]
+    return replace(found, note=f"seeds in common: {_counted(counts)}" if counts else "")
+
+
+def _counted(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low} to {high}" if low < high else f"{low}"
 
 
 def curve_cases(rows: pd.DataFrame, experiment: str, cells: Sequence[str]) -> Cases[pd.DataFrame]:

@@ -181,10 +181,16 @@ def standing_for(
     return alike[cell] if cell not in tried and alike.get(cell) in tried else cell
 
 
+def shared_seeds(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> list[int]:
+    """The seeds for which two cells both have a metric's final value."""
+    first, second = (seed_values(rows, experiment, cell, metric) for cell in (a, b))
+    return sorted(first.keys() & second.keys())
+
+
 def mean_pair(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> tuple[float, float] | None:
     """A metric's means in two cells over the seeds that both have, or None if there is no such seed."""
     first, second = (seed_values(rows, experiment, cell, metric) for cell in (a, b))
-    shared = first.keys() & second.keys()
+    shared = shared_seeds(rows, experiment, a, b, metric)
     return (fmean(first[seed] for seed in shared), fmean(second[seed] for seed in shared)) if shared else None
 
 

@@ -24,7 +24,7 @@ def good(*cells):
 
 def test_all_cases_together_keep_their_verdict_and_their_words():
     judgement = paired_cases(runs(*good("a", "b", "c", "d")), "e", PAIRS, "m").judged("reproduced", "numbers")
-    assert (judgement.verdict, judgement.evidence) == ("reproduced", "numbers")
+    assert (judgement.verdict, judgement.evidence) == ("reproduced", "numbers; seeds in common: 1")
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_an_incomplete_set_is_at_most_partly_reproduced_and_says_so(verdict, cap
     rows = runs(*good("a", "b", "c"), ("d", 0, 1.0, "diverged"), ("d", 1, 1.0, "budget"))
     judgement = paired_cases(rows, "e", PAIRS, "m").judged(verdict, "numbers")
     assert judgement.verdict == at_most_partly(verdict) == capped
-    assert judgement.evidence == "numbers; 1 of 2 cases; failed runs: 1 diverged; 1 budget"
+    assert judgement.evidence == "numbers; seeds in common: 1; 1 of 2 cases; failed runs: 1 diverged; 1 budget"
 
 
 def test_a_failed_seed_beside_a_good_one_is_told_and_takes_no_case_away():
     rows = runs(*good("a", "b", "c", "d"), ("a", 1, 1.0, "diverged"))
     judgement = paired_cases(rows, "e", PAIRS, "m").judged("reproduced", "numbers")
     assert judgement.verdict == "reproduced"
-    assert judgement.evidence == "numbers; failed runs: 1 diverged"
+    assert judgement.evidence == "numbers; seeds in common: 1; failed runs: 1 diverged"
 
 
 def test_nothing_to_compare_is_no_attempt_until_every_cell_has_run():
@@ -53,6 +53,11 @@ def test_nothing_to_compare_is_no_attempt_until_every_cell_has_run():
     assert judged(failed).verdict == "not attempted"
     assert judged(failed, *good("a")).verdict == "not reproduced"
     assert judged(failed).evidence == "0 of 1 cases have the runs they need; failed runs: 1 diverged"
+
+
+def test_how_many_seeds_are_compared_is_told():
+    rows = runs(*good("a", "b", "c", "d"), ("a", 1, 1.0, "ok"), ("b", 1, 1.0, "ok"), ("c", 2, 1.0, "ok"))
+    assert paired_cases(rows, "e", PAIRS, "m").judged("partly", "x").evidence == "x; seeds in common: 1 to 2"
 
 
 def test_cells_without_a_seed_in_common_make_no_pair():

@@ -23,7 +23,8 @@ class Run:
     Attributes:
         status: "ok", or why there are no times.
         step: The step; None where there is none.
-        first_call: Seconds of building and of the first step, compilation included.
+        first_call: Seconds of building and of the first step, with what a library compiles then; the suite's native
+            code is on disk by then, since making the workload may have trained with it.
         warm: Seconds of the second step, which is left out of the times too.
         outcome: What the second step left.
         seconds: Timed steps.

@@ -1,7 +1,8 @@
 """torchdyn: its `CNF` and `NeuralODE`.
 
 The CNF calls its network without the time, which torchdyn hands to every submodule that has an attribute `t`; and it
-draws its probe from a distribution, which here always gives the workload's.
+draws its probe from a distribution, which here always gives the workload's. Its adjoints are wrong where times
+decrease, so that such a field is given to it backwards.
 """
 
 from functools import partial
@@ -41,6 +42,18 @@ class WithArguments(nn.Module):
         return self.field(t, x)
 
 
+class Backwards(nn.Module):
+    """A field along the time that passes from `start` on towards smaller times."""
+
+    def __init__(self, field, start):
+        super().__init__()
+        self.field, self.start = field, start
+
+    def forward(self, s, x):
+        """dx/ds, s = start - t."""
+        return -self.field(self.start - s, x)
+
+
 class Given:
     """A distribution that gives the same sample at every draw."""
 
@@ -59,6 +72,9 @@ def _build(workload, rtol, atol, sensitivity):
     settings = {"atol": atol, "rtol": rtol, "atol_adjoint": atol, "rtol_adjoint": rtol, "sensitivity": sensitivity}
 
     def flow(field, noise, times):
+        start, end = times
+        if end < start:
+            field, times = Backwards(field, start), (0.0, start - end)
         trace = (autograd_trace,) if noise is None else (hutch_trace, Given(noise))
         model, t = NeuralODE(CNF(Timed(field), *trace), solver="dopri5", **settings), torch.tensor(times, device=DEVICE)
 

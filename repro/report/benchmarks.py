@@ -26,12 +26,38 @@ class MeasuredClaim:
     rule: str
 
 
+MADE = "made by"
+"""What an entry says of its origin."""
+
+
 def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read results/benchmarks/: machine and entry of every benchmark whose `extra_info` has a key."""
+    """Read results/benchmarks/: machine and entry of every benchmark whose `extra_info` has a key.
+
+    An entry says under `MADE` with which commit it was measured, and when, as far as its file does.
+    """
     for path in sorted(folder.glob("*/*.json")):
-        for benchmark in json.loads(path.read_text())["benchmarks"]:
+        content = json.loads(path.read_text())
+        commit, day = made_by(content)
+        made = ", ".join(filter(None, (commit and f"commit {commit}", day)))
+        for benchmark in content["benchmarks"]:
             if key in benchmark["extra_info"]:
-                yield path.parent.name, benchmark
+                yield path.parent.name, benchmark | {MADE: made}
+
+
+def origins(folder: Path, key: str) -> str:
+    """With which commits, and when, each machine measured what has a key in `extra_info`, in one sentence."""
+    made: dict[str, dict[str, None]] = {}
+    for machine, benchmark in entries(folder, key):
+        made.setdefault(machine, {})[benchmark[MADE]] = None
+    parts = [f"{machine} ({', '.join(found)})" for machine, found in made.items() if any(found)]
+    return f"Measured on {'; '.join(parts)}." if parts else ""
+
+
+def made_by(content: Mapping[str, Any]) -> tuple[str, str]:
+    """Commit and day of a file of pytest-benchmark's, each empty where it does not say."""
+    suite = (content.get("machine_info") or {}).get("suite") or {}
+    commit = str(suite.get("commit") or "")[:10]
+    return commit + (" and changes" if commit and suite.get("dirty") else ""), str(content.get("datetime") or "")[:10]
 
 
 def machines(found: Measured) -> list[str]:

@@ -13,7 +13,7 @@ from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
-from repro.report.benchmarks import Measured
+from repro.report.benchmarks import Measured, origins
 from repro.report.comparison import comparison
 from repro.report.differences import changed
 from repro.report.site import Material, as_markdown, reproduction, site
@@ -76,7 +76,7 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
-    yield from _measured_pages(results / "tables", found)
+    yield from _measured_pages(results / "tables", found, results / "benchmarks")
     shown = (rows, numbers, table, rows, claims, tables, pictures, found, PUBLISHED_TIERS)
     runs, beside = results / "runs", ("../runs", "../published.csv")
     yield from _report(results, Material(runs, *beside, results / "benchmarks", *shown))
@@ -106,7 +106,7 @@ def _fullest_first(rows: pd.DataFrame, name: str, tiers: Sequence[Tier]) -> list
     """
     ours = rows[rows["experiment"] == name]
     ended = ours[ours["status"] == "ok"].groupby("tier")["cell"].nunique()
-    present = [tier for tier in reversed(tiers) if tier in set(ours["tier"])]
+    present: list[Tier] = [tier for tier in reversed(tiers) if (ours["tier"] == tier).any()]
     return sorted(present, key=lambda tier: (tier == "smoke", -ended.get(tier, 0)))
 
 
@@ -124,11 +124,17 @@ def _measured_pictures(found: Sequence[tuple[Subject, Measured]]) -> Iterator[pa
             finding = ""
 
 
-def _measured_pages(folder: Path, found: Sequence[tuple[Subject, Measured]]) -> Iterator[tuple[Path, bytes]]:
-    """The benchmarks' tables, for people and for programs."""
+def _measured_pages(
+    folder: Path, found: Sequence[tuple[Subject, Measured]], files: Path
+) -> Iterator[tuple[Path, bytes]]:
+    """The benchmarks' tables, for people and for programs; above the former, by which commits they were measured."""
     for subject, entries in found:
         table = subject.table(entries)
-        yield folder / f"{subject.name}.md", pages.markdown(subject.title, table, subject.finding(entries)).encode()
+        words = "\n\n".join(filter(None, (subject.finding(entries), origins(files, subject.word or subject.name))))
+        yield (
+            folder / f"{subject.name}.md",
+            pages.markdown(subject.title, table, words).encode(),
+        )
         yield folder / f"{subject.name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -150,7 +156,7 @@ def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     tables = _laid_out(own, TIERS, " (this machine)")
     pictures = [*_pictures(own, TIERS), *_measured_pictures(found)]
     yield from _files(results / "local", pictures, table, claims, tables)
-    yield from _measured_pages(results / "local" / "tables", found)
+    yield from _measured_pages(results / "local" / "tables", found, results / "local" / "benchmarks")
     shown = (own, numbers, table, rows, claims, tables, pictures, found, TIERS)
     target, beside = results / "local", ("..", "../../published.csv")
     yield from _report(target, Material(target, *beside, target / "benchmarks", *shown))

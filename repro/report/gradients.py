@@ -37,6 +37,8 @@ WAYS = (
     "adjoint, compiled",
 )
 """In the order of legends; a compiled way has the colour of its method."""
+LEVEL = 1.03
+"""Costs up to this factor above the least are level with it: about what a repeated measurement differs by."""
 ASKED = 1e-2
 """Relative error of the gradient at which the finding compares the ways."""
 
@@ -130,28 +132,29 @@ def finding(cells: pd.DataFrame) -> str:
         time, memory = (cheapest(cells, workload, column, ASKED) for column in ("ms", "memory"))
         if time and memory:
             parts.append(
-                f"on the {workload} {in_words(time[0])} takes the least time ({time[1]:.3g} ms) and "
-                f"{in_words(memory[0])} the least memory ({memory[1]:.3g} MiB)"
+                f"on the {workload} the least time is {time[1]:.3g} ms, by {in_words(time[0])}, and the least memory "
+                f"{memory[1]:.3g} MiB, by {in_words(memory[0])}"
             )
         else:
             parts.append(f"on the {workload} none reaches it at the tolerances measured")
     return f"For a gradient with a relative error of {ASKED:g}: {'; '.join(parts)}."
 
 
-def in_words(way: str) -> str:
-    """A way as figures and sentences call it."""
-    return way.replace("_", " ")
+def in_words(ways: Sequence[str]) -> str:
+    """Ways as sentences call them."""
+    return " or ".join(way.replace("_", " ") for way in ways)
 
 
-def cheapest(cells: pd.DataFrame, workload: str, column: str, error: float) -> tuple[str, float] | None:
-    """The way that reaches an error at the least cost, and that cost; "memory" is a column too."""
+def cheapest(cells: pd.DataFrame, workload: str, column: str, error: float) -> tuple[list[str], float] | None:
+    """The ways that reach an error at the least cost, up to `LEVEL`, and that cost; "memory" is a column too."""
     found = []
     for way, points in _series(cells, workload):
         chosen = points.assign(memory=memory_of(points)).dropna(subset=[column])
         costs = chosen[column]
         if len(chosen) and (cost := cost_at(chosen["error"].tolist(), costs.tolist(), error)) is not None:
             found.append((way, cost))
-    return min(found, key=lambda pair: (pair[1], pair[0])) if found else None
+    least = min((cost for _, cost in found), default=0.0)
+    return ([way for way, cost in found if cost <= LEVEL * least], least) if found else None
 
 
 def memory_of(chosen: pd.DataFrame) -> pd.Series:
@@ -197,4 +200,4 @@ def _curve(axis: Axes, way: str, costs: pd.Series, errors: pd.Series) -> None:
     index = WAYS.index(gradient)
     style: dict[str, Any] = {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 4}
     hollow: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"} if engine else {}
-    axis.plot(costs, errors, label=in_words(way), linewidth=1.0, **style, **hollow)
+    axis.plot(costs, errors, label=way.replace("_", " "), linewidth=1.0, **style, **hollow)

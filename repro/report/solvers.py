@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -115,19 +115,43 @@ def _cheapest(chosen: pd.DataFrame, target: float) -> str:
     by_time, by_count = (ranked(chosen, target, column) for column in ("ms", "nfe_forward"))
     if not by_time:
         return ""
-    (ms, fastest), (count, fewest) = by_time[0], by_count[0]
+    fastest, fewest = by_time[0], by_count[0]
     others = ranked(chosen[chosen["engine"] != "compiled"], target, "ms")
-    text = f"a relative error of {target:g} is reached soonest by {fastest} ({ms:.3g} ms)"
-    if others and others[0][1] != fastest:
-        text += f", outside the compiled engine by {others[0][1]} ({others[0][0]:.3g} ms)"
-    return f"{text}, and with the fewest evaluations by {fewest.removesuffix('_compiled')} ({count:.0f})"
+    text = f"a relative error of {target:g} is reached soonest by {fastest.method} ({fastest.told} ms)"
+    if others and others[0].method != fastest.method:
+        text += f", outside the compiled engine by {others[0].method} ({others[0].told} ms)"
+    return f"{text}, and with the fewest evaluations by {fewest.method.removesuffix('_compiled')} ({fewest.told})"
 
 
-def ranked(chosen: pd.DataFrame, target: float, column: str) -> list[tuple[float, str]]:
-    """The methods that reach an error on one problem, with what it costs them, the cheapest first."""
+class Reached(NamedTuple):
+    """What it costs a method to reach an error.
+
+    Attributes:
+        cost: In ms or evaluations.
+        method: By name.
+        how: "interpolated", or "at most" where the coarsest setting is exacter already.
+    """
+
+    cost: float
+    method: str
+    how: str
+
+    @property
+    def told(self) -> str:
+        """The cost, and whether it is only a bound."""
+        cost = f"{self.cost:.3g}" if self.cost < 1e3 else f"{self.cost:.0f}"
+        return f"at most {cost}" if self.how == "at most" else cost
+
+
+def ranked(chosen: pd.DataFrame, target: float, column: str) -> list[Reached]:
+    """The methods that reach an error on one problem, the cheapest first, as far as their settings tell.
+
+    A method whose coarsest setting is exacter could reach the error for less; of two such ones the order is that of
+    their bounds.
+    """
     costs = []
     for method, points in chosen.groupby("method", sort=False):
-        cost, _ = cost_at(list(zip(points["error"], points[column], strict=True)), target)
+        cost, how = cost_at(list(zip(points["error"], points[column], strict=True)), target)
         if cost is not None:
-            costs.append((cost, str(method)))
-    return sorted(costs, key=lambda pair: pair[0])
+            costs.append(Reached(cost, str(method), how))
+    return sorted(costs)

@@ -185,7 +185,7 @@ def test_the_datas_own_mass_is_no_ones_merit_or_fault(ours, theirs, verdict):
 def test_separated_modes_are_judged_against_couplings_of_full_budget(ours, share, verdict):
     judgement = toy_claims.separated_modes(against_glow(ours, 0.1, share))
     assert judgement.verdict == verdict
-    assert judgement.evidence.endswith(f"Glow had {share:.0%} of the public script's iterations")
+    assert judgement.evidence.endswith(f"Glow had {share:.0%} of the public script's iterations; seeds in common: 1")
 
 
 def test_one_short_seed_of_glow_counts_as_less_than_the_full_budget():

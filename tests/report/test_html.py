@@ -252,7 +252,7 @@ def test_choices_are_made_from_the_measured_figures(full):
     text = pages(full)["choose.html"]
     assert "at 2048 the least is adjoint (10 MiB)" in text
     assert re.search(r'<td data-mib="256">256</td><td data-mib="10"><strong>10</strong></td><td>adjoint</td>', text)
-    assert "Gradient within 0.01 on the toy: quickest adjoint (10 ms), leanest adjoint (4 MiB)." in text
+    assert "Gradient within 0.01 on the toy: quickest backprop or adjoint (10 ms), leanest adjoint (4 MiB)." in text
 
 
 def test_drawings_of_lines_change_ground_in_the_dark_and_pictures_of_densities_do_not(full):

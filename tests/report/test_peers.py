@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.report.benchmarks import OVERHEAD
+from repro.report.benchmarks import OVERHEAD, origins
 from repro.report.build import build
 from repro.report.peers import COLUMNS, OURS, SHARES, draw_peers, finding, load_peers, peers
 
@@ -75,10 +75,33 @@ def test_the_second_ratio_is_to_backprop_in_the_same_run(folder):
     assert table["over its backprop"].tolist() == ["1.00", "1.00", "-"]
 
 
-def test_the_finding_sets_the_suite_beside_the_fastest_other(folder):
-    own = TIMED | {"peer": OURS, "speedup": 9.71}
-    slow = TIMED | {"peer": "torchode", "speedup": 1.5}
-    assert finding(load_peers(folder(slow, own, TIMED, MISSING))).endswith(": 9.71 on toy (fastest other: zuko 2.5).")
+def test_the_finding_sets_like_beside_like_and_beside_the_fastest_other(folder):
+    own = TIMED | {"peer": OURS, "way": "backprop", "speedup": 9.71, "seconds_at_equal_error": 0.02}
+    theirs = TIMED | {"peer": "torchdiffeq", "speedup": 1.0}
+    wrong = TIMED | {"peer": "torchode", "speedup": 5.5, "gradient_error": 1.1}
+    ways = [theirs | {"way": "adjoint"}, theirs | {"way": "backprop"}, own, TIMED, wrong, MISSING]
+    assert finding(load_peers(folder(*ways))).endswith(
+        ": 9.71 on toy (backprop by backprop 1, at the adjoint's error 6.17, fastest other: zuko 2.5)."
+    )
+
+
+def test_a_wrong_gradient_has_no_speed_up(folder):
+    ways = load_peers(folder(TIMED | {"gradient_error": 1.1}, TIMED))
+    wrong, right = peers(ways).to_dict("records")
+    assert (wrong["speed-up"], wrong["time at the adjoint's error"], wrong["time"]) == ("-", "-", right["time"])
+    assert wrong["why not"] == "its gradient is wrong: relative error 1.1"
+    assert {text.get_text() for text in draw_peers(ways).axes[0].texts} == {"wrong gradient", "2.5x"}
+
+
+def test_it_says_by_which_commit_it_was_measured(folder):
+    path = next(folder(TIMED | {"peer": OURS}, TIMED).glob("*/*.json"))
+    suite = {"commit": "0123456789abcdef", "dirty": True}
+    known = {"machine_info": {"suite": suite}, "datetime": "2026-11-25T15:07:48"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | known))
+    made = "(commit 0123456789 and changes, 2026-11-25)"
+    assert made in finding(load_peers(path.parents[1]))
+    assert origins(path.parents[1], "peer") == f"Measured on machine {made}."
+    assert origins(path.parents[1], "ratio") == ""
 
 
 def test_without_a_way_of_the_suites_nothing_is_found(folder):

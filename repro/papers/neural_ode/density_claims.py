@@ -6,11 +6,11 @@ Thresholds stand here, before any run; each check only reads rows. Only all the 
 
 from statistics import fmean
 
-import numpy as np
 import pandas as pd
 
 from repro.cases import at_most_partly, cases, curve_cases, paired_cases
 from repro.experiment import Claim, Judgement, graded
+from repro.measuring.fits import Fit, exponent
 from repro.results import curve, final_values
 
 SECTION4 = "neural_ode/section4_change_of_variables"
@@ -34,28 +34,27 @@ def theorem1(rows: pd.DataFrame) -> Judgement:
 
 
 def linear_in_width(rows: pd.DataFrame) -> Judgement:
-    """Time ~ M^p over the widest half: p at most 1.3 for the trace and at least 2 for the determinant.
+    """Time ~ M^p over the widest half: p at most 1.3 for the trace and at least 2 for the determinant, by 95 % apart.
 
     The determinant's order of 3 is not reached at these widths. Partly if the trace's exponent is the smaller one.
     """
 
-    def exponents(*cells: str) -> list[float] | None:
+    def exponents(*cells: str) -> list[Fit] | None:
         tables = [curve(rows, SECTION4, cell) for cell in cells]
-        return None if any(table.empty for table in tables) else [_exponent(table) for table in tables]
+        return None if any(len(table) < 5 for table in tables) else [_exponent(table) for table in tables]
 
     pair = cases(rows, SECTION4, {"": ("width_planar_cnf", "width_determinant")}, exponents)
     if not pair.found:
         return pair.judged("not reproduced", "")
     trace, determinant = pair.found[""]
-    verdict = (
-        "reproduced" if trace <= 1.3 and determinant >= 2 else "partly" if trace < determinant else "not reproduced"
-    )
-    return pair.judged(verdict, f"time ~ M^{trace:.2f} for the trace, M^{determinant:.2f} for the determinant")
+    holds = trace.value <= 1.3 and determinant.value >= 2 and trace.high < determinant.low
+    verdict = "reproduced" if holds else "partly" if trace.value < determinant.value else "not reproduced"
+    return pair.judged(verdict, f"p = {trace} for the trace, {determinant} for the determinant, with 95 % intervals")
 
 
-def _exponent(table: pd.DataFrame) -> float:
+def _exponent(table: pd.DataFrame) -> Fit:
     half = table.iloc[len(table) // 2 :]
-    return float(np.polyfit(np.log(half["width"]), np.log(half["step_time"]), 1)[0])
+    return exponent(half["width"].tolist(), half["step_time"].tolist())
 
 
 def at_least_as_good(rows: pd.DataFrame) -> Judgement:

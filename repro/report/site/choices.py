@@ -175,7 +175,7 @@ def _solver(cells: pd.DataFrame, problem: str, error: float) -> Line | None:
 def _ranked(cells: pd.DataFrame, error: float, column: str) -> str:
     """The method that reaches an error at the least cost, with the cost."""
     found = solvers.ranked(cells, error, column)
-    return f"{found[0][1]} ({found[0][0]:.3g}{' ms' if column == 'ms' else ''})" if found else ""
+    return f"{found[0].method} ({found[0].told}{' ms' if column == 'ms' else ''})" if found else ""
 
 
 def _scaling(cells: pd.DataFrame) -> Markup:

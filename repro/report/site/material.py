@@ -11,7 +11,7 @@ import pandas as pd
 
 from repro.papers import EXPERIMENTS
 from repro.published import Published
-from repro.report.benchmarks import Measured
+from repro.report.benchmarks import Measured, made_by
 from repro.report.pages import Picture
 from repro.report.subjects import Subject
 from repro.results import final_values
@@ -154,6 +154,5 @@ def _source(path: Path, folder: Path) -> Source:
     cores = f", {suite['cpu_count']} cores" if suite.get("cpu_count") and not suite.get("gpu") else ""
     words = frozenset(word for benchmark in content["benchmarks"] for word in benchmark["extra_info"])
     name = suite.get("gpu") or suite.get("cpu") or path.parent.name
-    commit, day = str(suite.get("commit") or "")[:10], str(content.get("datetime") or "")[:10]
-    commit += " and changes" if commit and suite.get("dirty") else ""
+    commit, day = made_by(content)
     return Source(path.relative_to(folder).as_posix(), day, f"{name}{cores}", commit, words)
