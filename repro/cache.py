@@ -1,12 +1,22 @@
 """Folders outside the repository: the user's cache, and the one that runs work in."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
 def user_cache() -> Path:
     """The suite's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "neural-ode-ffjord-suite"
+    return _cache() / "neural-ode-ffjord-suite"
+
+
+def _cache() -> Path:
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"])
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in a container
+        return Path(tempfile.gettempdir())
 
 
 def cache_root() -> Path:

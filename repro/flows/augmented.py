@@ -1,6 +1,7 @@
 """The system that a CNF solves: state, log-density and penalties as one field, and the noise it is given."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
 from repro.flows.low_variance import FEWEST_PROBES, check_probes
 from repro.flows.products import jacobian_products, unit_vectors
 from repro.ode import rms
-from repro.ode.kernels import StepKernel
+from repro.ode.kernels import StepKernel, overridden
 from repro.types import VectorField
 
 
@@ -32,7 +33,8 @@ class Augmented(nn.Module):
         super().__init__()
         self.field, self.dim = field, dim
         self._divergence, self._divergence_name, self.held = DIVERGENCES[divergence], divergence, noise
-        self._kernel: StepKernel | str | None = None  # a system lives for one solve, so its weights stay where they are
+        self._weights = tuple(field.parameters()) if isinstance(field, nn.Module) else ()
+        self._kernel: tuple[Any, StepKernel | str] | None = None
         self._penalties = [PENALTIES[name] for name in penalties]
 
     def forward(self, t: Float[Tensor, ""], state: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
@@ -50,23 +52,30 @@ class Augmented(nn.Module):
 
     def step_kernel(self, state: Float[Tensor, "batch columns"]) -> StepKernel | str:
         """Native steps of the whole system, where the field offers them; or why there are none."""
-        if self._kernel is None:
-            self._kernel = self._make_kernel(state)
-        return self._kernel
+        held = () if self.held is None else (self.held,)
+        known = state.shape, state.dtype, [(id(x), _version(x)) for x in (*self._weights, *held)]
+        if self._kernel is None or self._kernel[0] != known:
+            self._kernel = known, self._make_kernel(state)
+        return self._kernel[1]
 
     def _make_kernel(self, state: Tensor) -> StepKernel | str:
         offer = getattr(self.field, "step_kernel", None)
         if offer is None:
             return f"{type(self.field).__name__} offers no kernel"
+        if reason := overridden(self.field):
+            return reason
         if self._penalties:
             return "the kernel integrates no penalties"
-        if self._divergence_name == "hutchinson" and self.held is not None:
-            return offer(state, self.held, 1 / len(self.held))
-        if self._divergence_name == "closed_form":
-            return offer(state, closed_form=True)
-        if self._divergence_name != "exact":
-            return f"the kernel has no trace by {self._divergence_name!r}"
-        return offer(state, unit_vectors(self.dim, state))
+        match self._divergence_name:
+            case "hutchinson" if self.held is not None:
+                found = offer(state, self.held, 1 / len(self.held))
+            case "closed_form":
+                found = offer(state, closed_form=True)
+            case "exact":
+                found = offer(state, unit_vectors(self.dim, state))
+            case other:
+                found = f"the kernel has no trace by {other!r}"
+        return found
 
     def norm(self, error: Tensor) -> Tensor:
         """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20).
@@ -78,6 +87,11 @@ class Augmented(nn.Module):
         error = error.detach() if self._divergence_name in FEWEST_PROBES else error
         y, gain = error[:, : self.dim], error[:, self.dim]
         return torch.maximum(rms(y), rms(gain))
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was changed in place."""
+    return 0 if x.is_inference() else x._version
 
 
 def kinetic(field: VectorField, t: Tensor, y: Tensor, dy: Tensor, noise: Tensor | None) -> Float[Tensor, " batch"]:

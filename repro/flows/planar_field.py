@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
-from repro.ode.kernels import AffineLayer, MovingLayers, PerceptronKernel
+from repro.ode.kernels import AffineLayer, MovingLayers, PerceptronKernel, unlike
 
 GATES = ("unit", "coordinate")
 REDUCTIONS = ("sum", "mean")
@@ -89,6 +89,10 @@ class PlanarField(nn.Module):
         closed_form: bool = False,
     ) -> PerceptronKernel | str:
         """Native steps: at any time the field is a perceptron with one hidden layer; or why there are none."""
+        if any(
+            unlike(part, nn.Linear) or part.bias is None for part in (self.time_in, self.time_hidden, self.time_out)
+        ):
+            return "a part of its hypernetwork is no linear layer with a bias"
         like = self.time_in.weight.new_empty(self.width, self.dim)
         reason = PerceptronKernel.why_not(like, "tanh", y, probes, traced=closed_form)
         return reason or PerceptronKernel(MovingLayers(self._layers, y), "tanh", probes, scale, folded=closed_form)

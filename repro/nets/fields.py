@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from repro.checks import check_name, check_positive_counts
 from repro.flows.products import unit_vectors
-from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers
+from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers, unlike, why_not_layers
 
-Affine = tuple[Tensor, Tensor]
-"""Weight [out in] and bias [out] of a layer at one time."""
+Affine = tuple[Tensor, Tensor | None]
+"""Weight [out in] and bias [out], if there is one, of a layer at one time."""
 Times = Float[Tensor, "batch 1"]
 Rows = Float[Tensor, "batch _"]
 
@@ -92,9 +92,18 @@ class Ignore(nn.Module):
 Layer = Callable[[int, int], nn.Module]
 Slope = Callable[[Tensor, Tensor], Tensor]
 
+
+def _tanh_slope(x: Tensor, h: Tensor) -> Tensor:
+    return torch.addcmul(h.new_ones(()), h, h, value=-1)
+
+
+def _softplus_slope(x: Tensor, h: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {
-    "tanh": (torch.tanh, lambda x, h: torch.addcmul(h.new_ones(()), h, h, value=-1)),
-    "softplus": (F.softplus, lambda x, h: torch.sigmoid(x)),
+    "tanh": (torch.tanh, _tanh_slope),
+    "softplus": (F.softplus, _softplus_slope),
 }
 """Activation h(x) and its derivative as a function of x and h."""
 
@@ -219,10 +228,24 @@ class PerceptronField(nn.Module):
             return "the kernel does not fold weights for the trace of this field"
         if closed_form:
             probes = unit_vectors(self.dim, y)
+        if reason := self._unknown():
+            return reason
         with torch.enable_grad():
             layers = [layer.affine() for layer in self.layers]  # pyright: ignore[reportCallIssue]
-        reason = PerceptronKernel.why_not(layers[0].weight, self.activation, y, probes)
+        reason = why_not_layers(layers, (0, 1))
+        reason = reason or PerceptronKernel.why_not(layers[0].weight, self.activation, y, probes)
         return reason or PerceptronKernel(SharedLayers(layers), self.activation, probes, scale)
+
+    def _unknown(self) -> str | None:
+        """What of the field was replaced by something that a kernel does not know; None if nothing was."""
+        if (self._act, self._slope) != ACTIVATIONS[self.activation]:
+            return f"its activation is no longer {self.activation}"
+        for layer in self.layers:
+            if type(layer) not in (ConcatSquash, Concat, Ignore):
+                return f"the kernel does not know {type(layer).__name__}"
+            if any(unlike(part, nn.Linear) for part in layer.children()):
+                return f"a part of {type(layer).__name__} is no linear layer"
+        return None
 
 
 def _folded_trace(weights: list[Tensor], slopes: list[Tensor]) -> Float[Tensor, " batch"]:

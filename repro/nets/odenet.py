@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.ode import Solver, Stats, solve
-from repro.ode.kernels import ConvolutionKernel
+from repro.ode.kernels import ConvolutionKernel, unlike
 
 CHANNELS = 64
 Downsampling = Literal["conv", "res"]
@@ -80,7 +80,11 @@ class ConvField(nn.Module):
 
     def step_kernel(self, y: Float[Tensor, "batch channel h w"]) -> ConvolutionKernel | str:
         """Native steps of the field from states like y, or why there are none."""
-        return ConvolutionKernel.of([self.norm1, self.norm2, self.norm3], [self.conv1, self.conv2], y)
+        norms, convolutions = [self.norm1, self.norm2, self.norm3], [self.conv1, self.conv2]
+        known = {nn.GroupNorm: norms, TimeConv2d: convolutions}
+        if any(unlike(part, kind) for kind, parts in known.items() for part in parts):
+            return "one of its norms or convolutions was replaced"
+        return ConvolutionKernel.of(norms, convolutions, y)
 
 
 class OdeBlock(nn.Module):

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from repro.ode.engines import integrate
+from repro.ode.first_order import first_order, remember
 from repro.ode.kernels import OffersAdjoint, Steps
 from repro.ode.meter import Meter, Stats
 from repro.ode.norms import rms
@@ -118,11 +118,12 @@ class _Adjoint(torch.autograd.Function):
         y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm)
         problem.stats.set_forward(meter)
         ctx.problem = problem
+        remember(ctx, problem.field, y0)
         ctx.save_for_backward(t, y, *parameters)
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,  # noqa: ANN401
         grad_y: Tensor,

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 
 from repro.ode import compiled, torchdiffeq_backend
-from repro.ode.kernels import Kept, StepKernel
+from repro.ode.first_order import first_order, remember
+from repro.ode.kernels import HoldsNoise, Kept, StepKernel
 from repro.ode.meter import Meter, Stats
 from repro.ode.native_sweep import NativeSweep
 from repro.ode.replay import Grid, replay
@@ -134,17 +134,20 @@ class _Checkpoint(torch.autograd.Function):
             ctx.problem, ctx.n_parameters, ctx.n_steps = problem, len(parameters), len(recorder.states)
             ctx.grid = Grid(problem.solver, recorder.starts, recorder.sizes, t)
             ctx.parts = [entry.parts for entry in kept]
-            numbers = [entry.numbers for entry in kept]
-            ctx.save_for_backward(t, *parameters, *recorder.states, *recorder.derivatives, *numbers)
+            numbers, constants = [entry.numbers for entry in kept], _constants(problem.field, parameters)
+            ctx.n_constants = len(constants)
+            ctx.save_for_backward(t, *constants, *parameters, *recorder.states, *recorder.derivatives, *numbers)
+            remember(ctx, problem.field, y)
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,  # noqa: ANN401
         grad_y: Tensor,
     ) -> tuple[Tensor | None, ...]:
         t, *saved = ctx.saved_tensors
+        saved = saved[ctx.n_constants :]
         parameters, saved = saved[: ctx.n_parameters], saved[ctx.n_parameters :]
         problem, (_, _, wants_t, *_) = ctx.problem, ctx.needs_input_grad
         meter = Meter(problem.solver.max_nfe)
@@ -165,6 +168,15 @@ class _Checkpoint(torch.autograd.Function):
             if not problem.keep:
                 problem.stats.add_backward(meter)
         return None, grad_y0, sweep.grad_t if wants_t else None, *sweep.grad_parameters
+
+
+def _constants(field: VectorField, parameters: tuple[Tensor, ...]) -> list[Tensor]:
+    """What else the backward pass reads again: saved, so that torch notices where it was changed in place."""
+    if not isinstance(field, nn.Module):
+        return []
+    known = set(map(id, parameters))
+    found: list[Tensor] = [p for p in field.parameters() if id(p) not in known]
+    return [*found, field.held] if isinstance(field, HoldsNoise) and isinstance(field.held, Tensor) else found
 
 
 class _Sweep:

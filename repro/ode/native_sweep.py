@@ -43,9 +43,13 @@ class NativeSweep:
         """Return the gradient of y0; `derivatives` are of methods that the compiled engine does not have."""
         assert not derivatives
         grad = torch.zeros_like(grad_y[0])
-        for n in reversed(range(len(grid))):
-            kept = self._kept_of(n, len(grid))
-            grad = self._step(grid.times(n, self._t), grid.outputs(n), states[n], grad, grad_y, kept)
+        try:
+            for n in reversed(range(len(grid))):
+                kept = self._kept_of(n, len(grid))
+                grad = self._step(grid.times(n, self._t), grid.outputs(n), states[n], grad, grad_y, kept)
+        except BaseException:  # what was added up must not meet the next pass, which may have this kernel too
+            self._kernel.gradients(self._parameters)
+            raise
         self.grad_parameters = self._kernel.gradients(self._parameters)
         return grad + grad_y[0]
 

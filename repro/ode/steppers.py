@@ -3,9 +3,10 @@
 import logging
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.ode.kernels import StageTimes, StepResult, Steps, TracedKernel
+from repro.ode.kernels.plain import autocast, changed, overridden
 from repro.ode.meter import Meter
 from repro.ode.tableau import Tableau
 from repro.types import State, VectorField
@@ -32,9 +33,15 @@ def kernel_of(
 
 
 def native_kernel_of(field: VectorField, y0: State) -> Steps | str:
-    """The field's own kernel for states like y0, or why there is none."""
+    """The field's own kernel for states like y0, or why there is none.
+
+    A field that is not what its class says, by a subclass, a hook or a replaced part, has none.
+    """
     offer = getattr(field, "step_kernel", None)
-    return "it offers no kernel" if offer is None else offer(y0)
+    if offer is None:
+        return "it offers no kernel"
+    reason = overridden(field) or autocast(y0.device) or (changed(field) if isinstance(field, nn.Module) else None)
+    return reason or offer(y0)
 
 
 _SAID: set[str] = set()

@@ -3,16 +3,27 @@
 from repro.ode.kernels.advances import compile_seconds
 from repro.ode.kernels.build import library, used
 from repro.ode.kernels.convolution import ConvolutionKernel
-from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers
+from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers, why_not_layers
 from repro.ode.kernels.memory import empty_cache
 from repro.ode.kernels.perceptron import PerceptronKernel
-from repro.ode.kernels.protocol import Cotangents, Kept, OffersAdjoint, StageTimes, StepKernel, StepResult, Steps
+from repro.ode.kernels.plain import overridden, unlike
+from repro.ode.kernels.protocol import (
+    Cotangents,
+    HoldsNoise,
+    Kept,
+    OffersAdjoint,
+    StageTimes,
+    StepKernel,
+    StepResult,
+    Steps,
+)
 from repro.ode.kernels.traced import TracedKernel
 
 __all__ = [
     "AffineLayer",
     "ConvolutionKernel",
     "Cotangents",
+    "HoldsNoise",
     "Kept",
     "MovingLayers",
     "OffersAdjoint",
@@ -26,5 +37,8 @@ __all__ = [
     "compile_seconds",
     "empty_cache",
     "library",
+    "overridden",
+    "unlike",
     "used",
+    "why_not_layers",
 ]

@@ -76,15 +76,18 @@ def _built(compiler: str) -> Path:
     sources = [file.read_bytes() for file in sorted(SOURCE.parent.glob("*.[ch]pp"))]
     key = hashlib.sha256(b"\0".join([*sources, version, " ".join(FLAGS + WIDE + OPENMP).encode(), _processor()]))
     target = user_cache() / "kernels" / f"kernels-{key.hexdigest()[:16]}.so"
-    if target.exists():
-        return target
+    seal = target.with_suffix(".sha256")
+    if target.exists() and seal.exists() and seal.read_text() == _digest(target):
+        return target  # a file that was cut short would end the process that loads it
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, suffix=".so")
     os.close(handle)
     partial = Path(name)
     try:
         _compile(compiler, partial)
+        digest = _digest(partial)
         partial.replace(target)
+        seal.write_text(digest)
     finally:
         partial.unlink(missing_ok=True)
     return target
@@ -99,6 +102,10 @@ def _compile(compiler: str, target: Path) -> None:
         if done.returncode == 0:
             return
     raise OSError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit code {done.returncode}")
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _processor() -> bytes:

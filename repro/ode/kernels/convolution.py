@@ -3,6 +3,7 @@
 import ctypes
 import functools
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.ode.kernels.build import why_none
-from repro.ode.kernels.layers import Numbers, SharedLayers
+from repro.ode.kernels.layers import Numbers, SharedLayers, why_not_layers
 from repro.ode.kernels.native import TYPES, Native, address, why_not_of
 from repro.ode.kernels.steps import NativeKernel
 
@@ -45,6 +46,25 @@ def _layer(norm: nn.GroupNorm, conv: nn.Conv2d, image: tuple[int, int]) -> Convo
     return ConvolutionLayer(at_points(conv.weight[:, 1:]), conv.bias, drift, norm.weight, norm.bias)
 
 
+def _unlike(norms: Sequence[nn.GroupNorm], convolutions: Sequence[nn.Conv2d]) -> str | None:
+    """What is not as `ConvolutionKernel.of` takes it; None if all is."""
+    if any(norm.weight is None or norm.bias is None for norm in norms):
+        return "a norm has no gain or offset"
+    if norms[-1].num_channels != norms[0].num_channels:
+        return "its value has other channels than its state"
+    if len({(norm.num_groups, norm.eps) for norm in norms}) > 1:
+        return "its norms differ in groups or eps"
+    for (before, after), conv in zip(pairwise(norms), convolutions, strict=True):
+        sizes = conv.in_channels, conv.out_channels
+        shape = conv.kernel_size, conv.padding, conv.stride, conv.dilation, conv.groups, conv.padding_mode
+        known = (3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros"
+        if sizes != (before.num_channels + 1, after.num_channels) or shape != known:
+            return "the kernel knows 3x3 convolutions with a border of zeros, of the time and the norm's channels"
+        if conv.bias is None:
+            return "a convolution has no bias"
+    return None
+
+
 def at_points(weight: Float[Tensor, "out in 3 3"]) -> Float[Tensor, "25 out in"]:
     """G w Gᵀ for each pair of channels (Lavin and Gray 2016, arXiv 1509.09308, eq. 8)."""
     g = weight.new_tensor(POINTS)
@@ -74,18 +94,18 @@ class ConvolutionKernel(NativeKernel):
         """Steps from states like y, or why there are none.
 
         Args:
-            norms: Alike in groups and eps.
+            norms: Alike in groups and eps, with gain and offset.
             convolutions: Between them, each 3x3 with a border of zeros, a bias, and the time as its first channel.
             y: State.
         """
         last = norms[-1]
-        if reason := cls.why_not(last.weight, last.num_channels, y):
+        if reason := _unlike(norms, convolutions) or cls.why_not(last.weight, last.num_channels, y):
             return reason
         image = (y.shape[2], y.shape[3])
         with torch.enable_grad():
             layers = [_layer(norm, conv, image) for norm, conv in zip(norms[:-1], convolutions, strict=True)]
-        end = ConvolutionLayer(None, None, None, last.weight, last.bias)
-        return cls([*layers, end], last.num_groups, last.eps, image)
+        layers.append(ConvolutionLayer(None, None, None, last.weight, last.bias))
+        return why_not_layers(layers, (3, 4)) or cls(layers, last.num_groups, last.eps, image)
 
     @staticmethod
     def why_not(like: Tensor, channels: int, y: Tensor) -> str | None:

@@ -109,6 +109,8 @@ class SharedLayers:
             return lambda weights, by_numbers: (weights @ by_numbers)[:, places]
 
         def carried(weights: Tensor, by_numbers: Tensor) -> Tensor:
+            if not parameters:
+                return by_numbers.new_zeros(len(weights), 0)
             sums = (weights @ by_numbers)[:, :-1]
             return torch.stack(
                 [_flat(_pulled(self._layers, laid_out(g, self.held), parameters), parameters) for g in sums]
@@ -175,6 +177,8 @@ class MovingLayers:
         """See `Source`; one evaluation of the layers at the stages' times."""
 
         def carried(weights: Tensor, by_numbers: Tensor) -> Tensor:
+            if not parameters:
+                return by_numbers.new_zeros(len(weights), 0)
             with torch.enable_grad():
                 layers = self._at(self._times)
             like = [tuple(None if x is None else x[: len(self._times)] for x in layer) for layer in self.held]
@@ -187,6 +191,21 @@ class MovingLayers:
             return torch.stack(rows)
 
         return carried
+
+
+def why_not_layers(layers: Sequence[Numbers], needed: Sequence[int]) -> str | None:
+    """Why a kernel cannot read these layers; None if it can.
+
+    Args:
+        layers: Their numbers.
+        needed: Places of those that each layer must have.
+    """
+    like = layers[0][needed[0]]
+    if like is None or any(layer[place] is None for layer in layers for place in needed):
+        return "a layer lacks its weight, bias, gain or offset"
+    if any(x.dtype != like.dtype or x.device != like.device for x in numbers_of(layers)):
+        return "its layers differ in dtype or device"
+    return None
 
 
 def numbers_of(layers: Sequence[Numbers]) -> list[Tensor]:
@@ -254,7 +273,7 @@ def _pulled(
 
 
 def _flat(grads: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Float[Tensor, " parameters"]:
-    """Gradients of the parameters, one after the other, zero where there is none."""
+    """Gradients of the parameters, one after the other, zero where there is none; there is at least one parameter."""
     return torch.cat(
         [(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(grads, parameters, strict=True)]
     )

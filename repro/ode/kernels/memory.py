@@ -44,7 +44,8 @@ def _taken(size: int) -> mmap.mmap:
         if size <= len(memory) <= size + size // 8:
             return _waiting.pop(i)
     _waiting.clear()
-    return mmap.mmap(-1, size)
+    # private, or a process that is forked later would write here too
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _give_back(memory: mmap.mmap) -> None:

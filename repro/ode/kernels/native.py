@@ -2,8 +2,9 @@
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +55,29 @@ def on_all_rows(
     grains = -(-rows // grain)
     bounds = [min(rows, grains * i // parts * grain) for i in range(parts + 1)]
     if parts == 1:
-        function(problems[0], step, *bounds, *pointers, stages)
+        failed = function(problems[0], step, *bounds, *pointers, stages)
     elif (together := _on_parts()) is not None:
         described = (ctypes.c_void_p * parts)(*map(ctypes.addressof, problems))
         arguments = (ctypes.c_void_p * 7)(*pointers, None if stages is None else ctypes.addressof(stages))
         bound = (ctypes.c_int64 * (parts + 1))(*bounds)
-        together(ctypes.cast(function, ctypes.c_void_p), parts, described, ctypes.byref(step), bound, arguments)
+        pointer = ctypes.cast(function, ctypes.c_void_p)
+        failed = together(pointer, parts, described, ctypes.byref(step), bound, arguments)
     else:
         jobs = [
             functools.partial(function, problem, step, bounds[i], bounds[i + 1], *pointers, stages)
             for i, problem in enumerate(problems)
         ]
-        list(_pool(parts).map(lambda job: job(), jobs))
+        running = [_pool(parts).submit(job) for job in jobs]
+        try:
+            failed = any(part.result() for part in running)
+        finally:  # whatever ends this: they write to memory of the caller's
+            wait(running)
+    if failed:
+        raise torch.OutOfMemoryError("there is no memory for the native kernel's stages")
 
 
 @functools.cache
-def _on_parts() -> Callable[..., None] | None:
+def _on_parts() -> Callable[..., int] | None:
     """Run parts in the threads that torch's own operations run in; None where those are not to be had.
 
     Those go on turning for some milliseconds after an operation, and would hold up others on their processors.
@@ -83,7 +91,7 @@ def _on_parts() -> Callable[..., None] | None:
     if not loaded or loaded != torchs:
         return None
     pointer = ctypes.c_void_p
-    built.on_parts.restype, built.on_parts.argtypes = None, [pointer, ctypes.c_int64, *[pointer] * 4]
+    built.on_parts.restype, built.on_parts.argtypes = ctypes.c_int, [pointer, ctypes.c_int64, *[pointer] * 4]
     return built.on_parts
 
 
@@ -92,11 +100,15 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="kernel")
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind
+
+
 class Native:
     """The functions of one kind of field for one dtype.
 
     Attributes:
-        forward: Takes a step.
+        forward: Takes a step; as the others it gives 0, or 1 where there was no memory.
         backward: Pulls cotangents back through one.
         adjoint: Takes a step of the adjoint method's system.
         kept: How many numbers of a stage are kept for `backward`.
@@ -125,7 +137,7 @@ class Native:
             getattr(built, f"{kind}_{function}_{name}") for function in ("forward", "backward", "adjoint")
         )
         for function in (self.forward, self.backward, self.adjoint):
-            function.restype = None
+            function.restype = ctypes.c_int
             arrays = [*[pointer] * 6, ctypes.POINTER(_Pointers)]
             function.argtypes = [ctypes.POINTER(problem), ctypes.POINTER(Step), size, size, *arrays]
         self.kept = getattr(built, f"{kind}_kept_{name}")

@@ -70,11 +70,13 @@ class PerceptronKernel(NativeKernel):
             return f"it knows the activations {', '.join(ACTIVATIONS)}, not {activation}"
         if probes is not None and probes.requires_grad:
             return "it gives no gradient for the probes"
+        if probes is not None and (probes.shape[1:] != (len(y), like.shape[1]) or probes.dtype != like.dtype):
+            return f"it takes {like.dtype} probes like the state's rows, not {probes.dtype} {tuple(probes.shape)}"
         return why_none()
 
     def _parts(self, rows: int) -> int:
         n_probes = 0 if self._probes is None else len(self._probes)
-        return max(1, min(torch.get_num_threads(), rows * (1 + n_probes) // ROWS_PER_THREAD))
+        return max(1, min(torch.get_num_threads(), rows, rows * (1 + n_probes) // ROWS_PER_THREAD))
 
     def _worth_keeping(self) -> bool:
         return sum(held[0].numel() for held in self._source.held if held[0] is not None) >= WORTH_KEEPING

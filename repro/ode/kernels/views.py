@@ -20,7 +20,26 @@ def places_of(views: Sequence[Tensor], parameters: Sequence[Tensor]) -> Int[Tens
         The places, the first one behind the end for numbers that no view with gradients shows; None where such a tensor
         is no view of one parameter, or shows what another one shows too.
     """
+    if not all(map(_only_views, views)):
+        return None
     return _places(tuple(map(_layout, views)), tuple(map(_layout, parameters)))
+
+
+VIEWS = frozenset(
+    {"AccumulateGrad", "ViewBackward0", "SliceBackward0", "SelectBackward0", "TBackward0", "AliasBackward0"}
+)
+"""What may lie between a parameter and a tensor that shows its numbers, for their gradients to be the same numbers."""
+
+
+def _only_views(x: Tensor) -> bool:
+    """Whether a tensor comes from leaves by nothing but views, whose gradients are moved and not computed."""
+    ahead = [x.grad_fn] if x.grad_fn is not None else []
+    while ahead:
+        node = ahead.pop()
+        if node.name().rpartition("::")[2] not in VIEWS:
+            return False
+        ahead.extend(other for other, _ in node.next_functions if other is not None)
+    return True
 
 
 class _Layout(NamedTuple):
@@ -54,7 +73,7 @@ def _places(numbers: tuple[_Layout, ...], parameters: tuple[_Layout, ...]) -> Te
                 return None
             shown[at] = torch.arange(begin, begin + len(at))
         begin += x.shape.numel()
-    return torch.cat(found)
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.long)
 
 
 def _is_view(x: _Layout, parameter: _Layout) -> bool:

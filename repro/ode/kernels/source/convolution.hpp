@@ -111,7 +111,15 @@ class Field {
   int64_t numbers(int64_t) const { return problem_.width() * L; }
   T* place(T*, int64_t, int64_t, T* room) const { return room; }
 
+  // Lanes without a row repeat the first: of zeros a norm would be without bounds.
   const T* read(const T* all, int64_t first, int64_t rows, T* room) const {
+    read_cotangent(all, first, rows, room);
+    if (rows < L)
+      for (int64_t i = 0; i < problem_.width(); ++i) std::fill(room + i * L + rows, room + (i + 1) * L, room[i * L]);
+    return room;
+  }
+
+  const T* read_cotangent(const T* all, int64_t first, int64_t rows, T* room) const {
     const int64_t width = problem_.width();
     if (rows < L) std::fill_n(room, width * L, T(0));
     transpose(rows, width, all + first * width, width, room, L);

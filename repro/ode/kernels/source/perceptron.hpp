@@ -477,6 +477,7 @@ class Field {
 
   int64_t numbers(int64_t rows) const { return rows * problem_.width(); }
   const T* read(const T* all, int64_t first, int64_t, T*) const { return all + first * problem_.width(); }
+  const T* read_cotangent(const T* all, int64_t first, int64_t, T*) const { return all + first * problem_.width(); }
   T* place(T* all, int64_t first, int64_t, T*) const { return all + first * problem_.width(); }
   void write(const T* from, T* all, int64_t first, int64_t rows) const {
     T* to = place(all, first, rows, nullptr);

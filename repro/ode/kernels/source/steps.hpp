@@ -5,7 +5,8 @@
 //
 //   block                                how many rows go through together
 //   numbers(rows)                        how many numbers a block's state has, in the field's own order
-//   read(all, first, rows, room)         a block of a state; `room` is used where the order is another
+//   read(all, first, rows, room)         a block of a state or slope; `room` is used where the order is another
+//   read_cotangent(all, first, rows, room)    a block of a cotangent, zero wherever there is no row
 //   place(all, first, rows, room)        where to compute a block of a result
 //   write(from, all, first, rows)        have what was computed, there or elsewhere, in the result
 //   evaluate(s, first, rows, y, dy, kept)    stage s; its products go to `kept`, or stay here where that is null
@@ -161,15 +162,15 @@ static void backward(const Problem& problem, const Step<T>& step, int64_t begin,
       field.evaluate(s, first, rows, at.data(), slopes[s].data(), nullptr);
     }
     // cotangents of the end and, from here on, of where the later stages were; null is zero
-    const T* above[MAX_STAGES + 2] = {field.read(g_end, first, rows, room_end.data())};
-    if (g_mid) above[1] = field.read(g_mid, first, rows, room_mid.data());
+    const T* above[MAX_STAGES + 2] = {field.read_cotangent(g_end, first, rows, room_end.data())};
+    if (g_mid) above[1] = field.read_cotangent(g_mid, first, rows, room_mid.data());
     for (int64_t s = stages - 1; s >= 0; --s) {
       T weights[MAX_STAGES + 2] = {step.weights[s], step.mid[s]};
       for (int64_t later = s + 1; later < stages; ++later) weights[2 + later] = step.beta[later][s];
       combine(n, static_cast<const T*>(nullptr), step.dt, weights, 2 + stages, above, g.data());
       for (const T* of_stage : {s == 0 ? g_first : nullptr, s == stages - 1 ? g_last : nullptr}) {
         if (!of_stage) continue;
-        const T* more = field.read(of_stage, first, rows, room.data());
+        const T* more = field.read_cotangent(of_stage, first, rows, room.data());
         for (int64_t i = 0; i < n; ++i) g.data()[i] += more[i];
       }
       if (field.recalls) {
@@ -205,13 +206,13 @@ static void adjoint(const Problem& problem, const Step<T>& step, int64_t begin, 
   for (int64_t first = begin; first < end; first += size) {
     const int64_t rows = std::min(size, end - first), n = field.numbers(rows);
     const T *k[2][MAX_STAGES], *y = field.read(state, first, rows, y_room.data());
-    const T* a = field.read(state + half, first, rows, a_room.data());
+    const T* a = field.read_cotangent(state + half, first, rows, a_room.data());
     for (int64_t s = 0; s < stages; ++s) {
       k[0][s] = ky[s].data();
       k[1][s] = ka[s].data();
       if (s == 0 && step.given) {
         k[0][0] = field.read(f, first, rows, ky[0].data());
-        k[1][0] = field.read(f + half, first, rows, ka[0].data());
+        k[1][0] = field.read_cotangent(f + half, first, rows, ka[0].data());
         continue;
       }
       combine(n, y, step.dt, step.beta[s], s, k[0], at.data());
