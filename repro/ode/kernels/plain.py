@@ -46,12 +46,12 @@ def _unlike_its_class(known: Mapping[str, Any]) -> str | None:
         return "has a hook"
     if "forward" in known:
         return "has a forward of its own"
-    if any(type(x) is Tensor and x.requires_grad for x in known.values()):
+    if [x for x in known.values() if type(x) is Tensor and x.requires_grad]:
         return "has a tensor that gets a gradient and is no parameter"
     parameters = [x for x in known["_parameters"].values() if x is not None]
-    if not all(isinstance(x, nn.Parameter) for x in parameters):
+    if [x for x in parameters if not isinstance(x, nn.Parameter)]:
         return "has something else in a parameter's place"
-    return "has a parameter with a hook" if any(x._backward_hooks for x in parameters) else None
+    return "has a parameter with a hook" if [x for x in parameters if x._backward_hooks] else None
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
