@@ -14,7 +14,7 @@ from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
 from repro.report.benchmarks import Measured, origins
-from repro.report.comparison import comparison
+from repro.report.comparison import comparison, fullest_first, one_tier
 from repro.report.differences import changed
 from repro.report.site import Material, as_markdown, reproduction, site
 from repro.report.subjects import Subject, judged, measured
@@ -88,8 +88,8 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
 def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Picture]:
     """Every figure and animation that the runs are enough for, experiment by experiment."""
     for name, experiment in EXPERIMENTS.items():
-        chosen = rows[rows["tier"] == next(iter(_fullest_first(rows, name, tiers)), None)]
-        if chosen.empty:
+        chosen, tier = one_tier(rows, name, tiers)
+        if tier is None:
             continue
         for file, draw in experiment.draw.items():
             if (figure := draw(chosen)) is not None:
@@ -97,17 +97,6 @@ def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Pic
         for file, animate in experiment.animate.items():
             if (animation := animate(chosen)) is not None:
                 yield pages.Picture(name, _words(animate), {f"{file}.gif": gif_bytes(animation)})
-
-
-def _fullest_first(rows: pd.DataFrame, name: str, tiers: Sequence[Tier]) -> list[Tier]:
-    """The tiers in which an experiment was run: that with most cells first, of equals the higher one; smoke last.
-
-    The first run of a higher tier must not take the place of a whole table or figure.
-    """
-    ours = rows[rows["experiment"] == name]
-    ended = ours[ours["status"] == "ok"].groupby("tier")["cell"].nunique()
-    present: list[Tier] = [tier for tier in reversed(tiers) if (ours["tier"] == tier).any()]
-    return sorted(present, key=lambda tier: (tier == "smoke", -ended.get(tier, 0)))
 
 
 def _measured_pictures(found: Sequence[tuple[Subject, Measured]]) -> Iterator[pages.Picture]:
@@ -166,7 +155,7 @@ def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Table
     """Every laid-out table of every tier that has runs, so that none hides another."""
     tables: Tables = {}
     for name, experiment in EXPERIMENTS.items():
-        for tier in _fullest_first(rows, name, tiers):
+        for tier in fullest_first(rows, name, tiers):
             title = f"{experiment.artefact}, tier `{tier}`{suffix}"
             for file, make in experiment.tables.items():
                 tables[f"{file}_{tier}"] = (title, make(rows[rows["tier"] == tier]))

@@ -17,6 +17,23 @@ DETERMINISTIC = frozenset({"parameters"})
 """Metrics without noise, comparable in any tier."""
 
 
+def fullest_first(rows: pd.DataFrame, experiment: str, tiers: Sequence[str]) -> list[str]:
+    """The tiers in which an experiment was run: that with most cells first, of equals the higher one; smoke last.
+
+    The first run of a higher tier must not take the place of a whole table or figure.
+    """
+    ours = rows[rows["experiment"] == experiment]
+    ended = ours[ours["status"] == "ok"].groupby("tier")["cell"].nunique()
+    present = [tier for tier in reversed(tiers) if (ours["tier"] == tier).any()]
+    return sorted(present, key=lambda tier: (tier == "smoke", -ended.get(tier, 0)))
+
+
+def one_tier(rows: pd.DataFrame, experiment: str, tiers: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
+    """The rows of all experiments in the fullest of the tiers in which this experiment was run."""
+    tier = next(iter(fullest_first(rows, experiment, tiers)), None)
+    return rows[rows["tier"] == tier], tier
+
+
 def comparison(published: Sequence[Published], rows: pd.DataFrame, own: pd.DataFrame | None) -> pd.DataFrame:
     """One line per published number.
 

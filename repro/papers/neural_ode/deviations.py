@@ -19,7 +19,8 @@ MNIST = (
         subject="who takes the solver's steps",
         published="SciPy",
         released="torchdiffeq",
-        ours="torchdiffeq; in the `_compiled` cells this suite's native code, which takes the same steps to rounding",
+        ours="torchdiffeq; in the `_compiled` cells this suite's native code, which takes the same steps to rounding; "
+        "by backpropagation it holds their sizes constant, where torchdiffeq differentiates its estimate of the first one",
     ),
     Deviation(
         subject="gradient of the ODE-Net",
@@ -37,7 +38,8 @@ MNIST = (
         subject="down-sampling",
         published="the input is down-sampled twice",
         released="two variants, conv (default, 6x6) and res (7x7)",
-        ours="conv in the table; res as cells of its own",
+        ours="conv in the table; res as cells of its own. The ResNet has the paper's number of parameters by res, the "
+        "ODE-Net by neither",
     ),
     Deviation(
         subject="optimiser and epochs",

@@ -43,7 +43,7 @@ class Config(experiment.Config):
     """Points."""
     tolerances: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
     """atol = rtol of the flow."""
-    widths: tuple[int, ...] = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     """Hidden units M."""
     repeats: int = 9
     """Timed repetitions; their median counts."""
@@ -150,7 +150,9 @@ CELLS = {
     "theorem1_planar": Config(),
     "theorem1_perceptron": Config(subject="perceptron"),
     "width_planar_cnf": Config(subject="planar_width", widths=tuple(2**k for k in range(8, 17)), batch=8),
-    "width_determinant": Config(subject="determinant_width", batch=8),
+    "width_determinant": Config(
+        subject="determinant_width", widths=(32, 64, 96, 128, 192, 256, 384, 512, 768, 1024), batch=8
+    ),
 }
 
 EXPERIMENT = Experiment(
