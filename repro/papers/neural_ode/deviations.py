@@ -20,7 +20,7 @@ MNIST = (
         published="SciPy",
         released="torchdiffeq",
         ours="torchdiffeq; in the `_compiled` cells this suite's native code, which takes the same steps to rounding; "
-        "by backpropagation it holds their sizes constant, where torchdiffeq differentiates its estimate of the first one",
+        "by backpropagation it holds their sizes constant, where torchdiffeq differentiates its estimate of the first",
     ),
     Deviation(
         subject="gradient of the ODE-Net",
