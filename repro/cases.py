@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import pandas as pd
 
 from repro.experiment import NOT_ATTEMPTED, Judgement, Verdict
-from repro.results import curve, failures, final_values, mean_pair, shared_seeds
+from repro.results import curve, failures, final_values, mean_pair, seed_pairs
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def paired_cases(
 ) -> Cases[tuple[float, float]]:
     """A metric's means in two cells over the seeds that both have: their difference is that of the seeds' pairs."""
     found = cases(rows, experiment, pairs, lambda a, b: mean_pair(rows, experiment, a, b, metric))
-    counts = [len(shared_seeds(rows, experiment, *pairs[name], metric)) for name in found.found]
+    counts = [len(seed_pairs(rows, experiment, *pairs[name], metric)) for name in found.found]
     return replace(found, note=f"seeds in common: {_counted(counts)}" if counts else "")
 
 

@@ -181,17 +181,16 @@ def standing_for(
     return alike[cell] if cell not in tried and alike.get(cell) in tried else cell
 
 
-def shared_seeds(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> list[int]:
-    """The seeds for which two cells both have a metric's final value."""
+def seed_pairs(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> list[tuple[float, float]]:
+    """A metric's final values in two cells, for each seed that both have."""
     first, second = (seed_values(rows, experiment, cell, metric) for cell in (a, b))
-    return sorted(first.keys() & second.keys())
+    return [(first[seed], second[seed]) for seed in first if seed in second]
 
 
 def mean_pair(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> tuple[float, float] | None:
     """A metric's means in two cells over the seeds that both have, or None if there is no such seed."""
-    first, second = (seed_values(rows, experiment, cell, metric) for cell in (a, b))
-    shared = shared_seeds(rows, experiment, a, b, metric)
-    return (fmean(first[seed] for seed in shared), fmean(second[seed] for seed in shared)) if shared else None
+    pairs = seed_pairs(rows, experiment, a, b, metric)
+    return (fmean(first for first, _ in pairs), fmean(second for _, second in pairs)) if pairs else None
 
 
 def mean_text(rows: pd.DataFrame, experiment: str, cell: str, metric: str, digits: int) -> str:

@@ -89,9 +89,8 @@ class PlanarField(nn.Module):
         closed_form: bool = False,
     ) -> PerceptronKernel | str:
         """Native steps: at any time the field is a perceptron with one hidden layer; or why there are none."""
-        if any(
-            unlike(part, nn.Linear) or part.bias is None for part in (self.time_in, self.time_hidden, self.time_out)
-        ):
+        hyper = (self.time_in, self.time_hidden, self.time_out)
+        if any(unlike(part, nn.Linear) or part.bias is None for part in hyper):
             return "a part of its hypernetwork is no linear layer with a bias"
         like = self.time_in.weight.new_empty(self.width, self.dim)
         reason = PerceptronKernel.why_not(like, "tanh", y, probes, traced=closed_form)

@@ -15,79 +15,8 @@ from torch.nn import functional as F
 
 from repro.checks import check_name, check_positive_counts
 from repro.flows.products import unit_vectors
-from repro.ode.kernels import AffineLayer, PerceptronKernel, SharedLayers, unlike, why_not_layers
-
-Affine = tuple[Tensor, Tensor | None]
-"""Weight [out in] and bias [out], if there is one, of a layer at one time."""
-Times = Float[Tensor, "batch 1"]
-Rows = Float[Tensor, "batch _"]
-
-
-class ConcatSquash(nn.Module):
-    """(W x + b) * sigmoid(g t + g0) + s t: in * out + 4 out parameters."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(n_in, n_out)
-        self.gate = nn.Linear(1, n_out)
-        self.shift = nn.Linear(1, n_out, bias=False)
-
-    def affine(self) -> AffineLayer:
-        """The layer's numbers, as a kernel reads them."""
-        shift = self.shift.weight.view(-1)
-        return AffineLayer(self.linear.weight, self.linear.bias, self.gate.weight.view(-1), self.gate.bias, shift)
-
-    def at(self, t: Float[Tensor, ""]) -> Affine:
-        """The layer's affine map at time t."""
-        gate = torch.sigmoid(torch.addcmul(self.gate.bias, self.gate.weight.view(-1), t))
-        bias = torch.addcmul(self.linear.bias * gate, self.shift.weight.view(-1), t)
-        return self.linear.weight * gate.unsqueeze(1), bias
-
-    def forward(self, t: Times, x: Rows) -> Rows:
-        """The layer's value where every row has a time of its own."""
-        return self.linear(x) * torch.sigmoid(self.gate(t)) + self.shift(t)
-
-
-class Concat(nn.Module):
-    """W [t, x] + b: (in + 1) * out + out parameters."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(n_in + 1, n_out)
-
-    def affine(self) -> AffineLayer:
-        """The layer's numbers, as a kernel reads them."""
-        return AffineLayer(self.linear.weight[:, 1:], self.linear.bias, shift=self.linear.weight[:, 0])
-
-    def at(self, t: Float[Tensor, ""]) -> Affine:
-        """The layer's affine map at time t."""
-        weight = self.linear.weight
-        return weight[:, 1:], torch.addcmul(self.linear.bias, weight[:, 0], t)
-
-    def forward(self, t: Times, x: Rows) -> Rows:
-        """The layer's value where every row has a time of its own."""
-        return self.linear(torch.cat([t, x], 1))
-
-
-class Ignore(nn.Module):
-    """W x + b: the layer does not see the time; in * out + out parameters."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(n_in, n_out)
-
-    def affine(self) -> AffineLayer:
-        """The layer's numbers, as a kernel reads them."""
-        return AffineLayer(self.linear.weight, self.linear.bias)
-
-    def at(self, t: Float[Tensor, ""]) -> Affine:
-        """The layer's affine map, the same at all times."""
-        return self.linear.weight, self.linear.bias
-
-    def forward(self, t: Times, x: Rows) -> Rows:
-        """The layer's value, the same at all times."""
-        return self.linear(x)
-
+from repro.nets.layers import Affine, Concat, ConcatSquash, Ignore, Times
+from repro.ode.kernels import PerceptronKernel, SharedLayers, unlike, why_not_layers
 
 Layer = Callable[[int, int], nn.Module]
 Slope = Callable[[Tensor, Tensor], Tensor]

@@ -47,10 +47,8 @@ class NativeSweep:
             for n in reversed(range(len(grid))):
                 kept = self._kept_of(n, len(grid))
                 grad = self._step(grid.times(n, self._t), grid.outputs(n), states[n], grad, grad_y, kept)
-        except BaseException:  # what was added up must not meet the next pass, which may have this kernel too
-            self._kernel.gradients(self._parameters)
-            raise
-        self.grad_parameters = self._kernel.gradients(self._parameters)
+        finally:  # taken also when interrupted: the next pass may have this kernel too
+            self.grad_parameters = self._kernel.gradients(self._parameters)
         return grad + grad_y[0]
 
     def _kept_of(self, n: int, n_steps: int) -> Kept | None:

@@ -120,10 +120,7 @@ def _measured_pages(
     for subject, entries in found:
         table = subject.table(entries)
         words = "\n\n".join(filter(None, (subject.finding(entries), origins(files, subject.word or subject.name))))
-        yield (
-            folder / f"{subject.name}.md",
-            pages.markdown(subject.title, table, words).encode(),
-        )
+        yield folder / f"{subject.name}.md", pages.markdown(subject.title, table, words).encode()
         yield folder / f"{subject.name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
 
 

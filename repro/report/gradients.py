@@ -200,4 +200,4 @@ def _curve(axis: Axes, way: str, costs: pd.Series, errors: pd.Series) -> None:
     index = WAYS.index(gradient)
     style: dict[str, Any] = {"color": plotting.PALETTE[index], "marker": plotting.MARKERS[index], "markersize": 4}
     hollow: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"} if engine else {}
-    axis.plot(costs, errors, label=way.replace("_", " "), linewidth=1.0, **style, **hollow)
+    axis.plot(costs, errors, label=in_words([way]), linewidth=1.0, **style, **hollow)

@@ -13,7 +13,6 @@ from repro import plotting
 from repro.report.benchmarks import MADE, OVERHEAD, entries, overhead, sentence, without_empty
 
 SHARES = "where its time goes"
-WHY = "why not"
 COLUMNS = (
     "machine",
     "workload",
@@ -31,7 +30,7 @@ COLUMNS = (
     "first call",
     OVERHEAD,
     SHARES,
-    WHY,
+    "why not",
 )
 OURS = "neural-ode-ffjord-suite"
 """This package, which tables and figures call by what it is to their readers."""

@@ -17,7 +17,7 @@ from repro.animation import Animation, read_gif
 from repro.arrays import ARRAYS, load_arrays, save_arrays
 from repro.experiment import TIERS, Config, Experiment
 from repro.papers import EXPERIMENTS
-from repro.papers.neural_ode.claims import difference, error_rate, seed_spread
+from repro.papers.neural_ode.error_rates import difference, error_rate, seed_spread
 from repro.papers.neural_ode.tables import table1
 from repro.report import build
 from repro.results import Row, load, write_rows

@@ -42,7 +42,7 @@ def changed(module: nn.Module) -> str | None:
 
 def _unlike_its_class(known: Mapping[str, Any]) -> str | None:
     """The same of one part, by its dictionary."""
-    if any(map(known.__getitem__, HOOKS)):
+    if _has_hook(known):
         return "has a hook"
     if "forward" in known:
         return "has a forward of its own"
@@ -62,8 +62,11 @@ def hooked(module: nn.Module) -> str | None:
     """Which part of a module has a hook, or that all modules have one; None if there is none."""
     if _everywhere():
         return "all modules have a hook"
-    found = (type(part).__name__ for part in module.modules() if any(map(vars(part).__getitem__, HOOKS)))
-    return next((f"{name} has a hook" for name in found), None)
+    return next((f"{type(part).__name__} has a hook" for part in module.modules() if _has_hook(vars(part))), None)
+
+
+def _has_hook(known: Mapping[str, Any]) -> bool:
+    return any(map(known.__getitem__, HOOKS))
 
 
 def _everywhere() -> bool:
