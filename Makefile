@@ -69,7 +69,7 @@ notebooks: $(READY) ## run the three notebooks from top to bottom, about two min
 	$(PYTHON) -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 test: $(READY) ## the default tests, 4 to 8 minutes on two cores
-	$(PYTHON) -m pytest --numprocesses auto --dist worksteal
+	$(PYTHON) -m pytest -p no:nbmake --numprocesses auto --dist worksteal
 
 test-report: $(READY) ## the report in a headless Chromium, where there is one; outside `make test`
 	$(PYTHON) -m pytest tests/report/browser_report.py

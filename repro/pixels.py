@@ -1,8 +1,9 @@
 """Densities and samples as small images of few colours: arrays in, colour levels out, without a figure."""
 
+import functools
+
 import matplotlib as mpl
 import numpy as np
-import seaborn  # noqa: F401 (registers mako)
 from jaxtyping import Float, Int, UInt8
 
 Grid = Float[np.ndarray, "height width"]
@@ -10,7 +11,7 @@ Grid = Float[np.ndarray, "height width"]
 
 Points = Float[np.ndarray, "n 2"]
 Levels = Int[np.ndarray, "*shape"]
-"""Rows of `COLOURS`."""
+"""Rows of `colours()`."""
 
 LEVELS = 64
 """Colours of a density: the steps are hardly seen, and files stay small."""
@@ -19,16 +20,18 @@ STEPS = 6
 """Colours of a sample: noise is most of its file."""
 
 
-def _colours() -> UInt8[np.ndarray, "level 3"]:
-    """White paper, then seaborn's mako from light to dark, at one slope of lightness."""
+@functools.cache
+def colours() -> UInt8[np.ndarray, "level 3"]:
+    """RGB of every level: perceptually uniform, from the paper's white at no density to dark blue.
+
+    After a little white it is seaborn's mako from light to dark, at one slope of lightness.
+    """
+    import seaborn  # noqa: F401 (registers mako; it brings scipy.stats, a second that only pictures should cost)
+
     white = round(0.06 * LEVELS)  # mako begins at a lightness of 94 out of 100
     mako = mpl.colormaps["mako_r"](np.linspace(0.0, 0.9, LEVELS - white))[:, :3]  # the rest is hardly told from black
     share = np.arange(white)[:, None] / white
     return np.round(255 * np.concatenate([1 - share * (1 - mako[0]), mako])).astype(np.uint8)
-
-
-COLOURS = _colours()
-"""RGB of every level: perceptually uniform, from the paper's white at no density to dark blue."""
 
 
 def full_scale(density: Float[np.ndarray, "*shape"]) -> float:

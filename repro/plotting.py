@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from repro.animation import Animation
-from repro.pixels import COLOURS, Grid, Levels, Points, count_levels, density_levels, point_counts
+from repro.pixels import Grid, Levels, Points, colours, count_levels, density_levels, point_counts
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito's colours: told apart also by colour-blind readers and in grey."""
@@ -57,6 +56,8 @@ def new_figure(
 
 
 def _set_theme() -> None:
+    import seaborn as sns  # it brings scipy.stats: a second that a run without pictures need not wait
+
     sns.set_theme(style="ticks", context="paper", font="DejaVu Sans", palette=PALETTE, rc=RC)
 
 
@@ -149,6 +150,16 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def picture(figure: Figure) -> dict[str, bytes]:
+    """The figure as `svg` and as `png`, laid out once for both: laying out takes longer than drawing.
+
+    The figure keeps this layout.
+    """
+    svg = svg_bytes(figure)
+    figure.set_layout_engine("none")
+    return {"svg": svg, "png": png_bytes(figure)}
+
+
 # --- densities and samples -------------------------------------------------------------------------------------------
 
 SAMPLE_PIXELS = 128
@@ -205,7 +216,7 @@ def points_panel(axis: Axes, points: Points, window: float) -> None:
 def _show(axis: Axes, levels: Levels, window: float) -> None:
     extent = (-window, window, -window, window)
     # "none" leaves the pixels as they are: resampled ones would be blurred, and several times as many bytes
-    axis.imshow(COLOURS[levels], origin="lower", extent=extent, interpolation="none", aspect="equal")
+    axis.imshow(colours()[levels], origin="lower", extent=extent, interpolation="none", aspect="equal")
     _bare(axis)
 
 
@@ -314,7 +325,7 @@ def animated(films: Sequence[tuple[Mapping[str, np.ndarray], float]], scale: int
 
 def _framed(levels: Levels) -> UInt8[np.ndarray, "*shape 3"]:
     """Colours of pictures [time, row, column], upright, in a thin grey frame."""
-    pictures = COLOURS[levels[:, ::-1]]
+    pictures = colours()[levels[:, ::-1]]
     pictures[:, [0, -1]] = EDGE
     pictures[:, :, [0, -1]] = EDGE
     return pictures

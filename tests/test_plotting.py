@@ -7,7 +7,7 @@ import pytest
 
 from repro import plotting
 from repro.animation import Animation, gif_bytes, read_gif
-from repro.pixels import COLOURS, LEVELS, count_levels, density_levels, full_scale, point_counts
+from repro.pixels import LEVELS, colours, count_levels, density_levels, full_scale, point_counts
 
 WINDOW = 4.0
 
@@ -32,9 +32,9 @@ def lightness(rgb):
 
 
 def test_colours_fall_from_white_to_dark_evenly():
-    light = lightness(COLOURS.astype(float))
-    assert len(np.unique(COLOURS, axis=0)) == LEVELS
-    assert COLOURS[0].tolist() == [255, 255, 255]
+    light = lightness(colours().astype(float))
+    assert len(np.unique(colours(), axis=0)) == LEVELS
+    assert colours()[0].tolist() == [255, 255, 255]
     assert light[-1] < 20
     steps = -np.diff(light)
     assert steps.min() > 0.4 * steps.mean()
@@ -236,9 +236,9 @@ def test_frames_are_the_right_way_up_on_both_sides():
 def test_frames_are_drawn_in_the_colours_of_the_panels_and_a_gif_keeps_them():
     frames = frames_of(2000)
     found = {tuple(colour) for colour in np.unique(frames.reshape(-1, 3), axis=0).tolist()}
-    allowed = {tuple(colour) for colour in COLOURS.tolist()} | {(plotting.EDGE,) * 3}
+    allowed = {tuple(colour) for colour in colours().tolist()} | {(plotting.EDGE,) * 3}
     assert found <= allowed
-    assert tuple(COLOURS[-1].tolist()) in found
+    assert tuple(colours()[-1].tolist()) in found
     assert np.array_equal(read_gif(gif_bytes(Animation(frames, 50))).frames, frames)
 
 

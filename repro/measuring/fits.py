@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import stats
+import scipy
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def deviation_interval(deviation: float, draws: int) -> tuple[float, float]:
     """
     if draws < 2:
         raise ValueError(f"a deviation needs at least 2 draws; got {draws}")
-    low, high = (float(stats.chi2.ppf(level, draws - 1)) for level in (0.975, 0.025))
+    low, high = (float(scipy.stats.chi2.ppf(level, draws - 1)) for level in (0.975, 0.025))
     return deviation * math.sqrt((draws - 1) / low), deviation * math.sqrt((draws - 1) / high)
 
 
@@ -50,9 +50,9 @@ def slope(x: Sequence[float | int], y: Sequence[float | int]) -> Fit:
     """
     if len(x) < 3:
         raise ValueError(f"an interval needs at least 3 points; got {len(x)}")
-    fit = stats.linregress(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    fit = scipy.stats.linregress(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     error = 0.0 if np.isnan(fit.stderr) else float(fit.stderr)  # of numbers that are all the same
-    half = float(stats.t.ppf(0.975, len(x) - 2)) * error
+    half = float(scipy.stats.t.ppf(0.975, len(x) - 2)) * error
     return Fit(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half, float(fit.intercept))
 
 

@@ -93,8 +93,8 @@ class Measurement:
         target, figure = Path(folder), self.draw()
         target.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(target / "measure.csv", index=False, lineterminator="\n")
-        (target / "measure.svg").write_bytes(plotting.svg_bytes(figure))
-        (target / "measure.png").write_bytes(plotting.png_bytes(figure))
+        for kind, content in plotting.picture(figure).items():
+            (target / f"measure.{kind}").write_bytes(content)
 
     def _repr_html_(self) -> str:
         """Let a notebook show the table."""

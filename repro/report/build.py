@@ -125,7 +125,7 @@ def _measured_pages(
 
 
 def _formats(file: str, figure: Figure) -> dict[str, bytes]:
-    return {f"{file}.svg": plotting.svg_bytes(figure), f"{file}.png": plotting.png_bytes(figure)}
+    return {f"{file}.{kind}": content for kind, content in plotting.picture(figure).items()}
 
 
 def _words(draw: Callable[..., Any] | None) -> str:

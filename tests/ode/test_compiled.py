@@ -143,7 +143,7 @@ def test_a_second_backward_pass_starts_from_zero(name):
 
 @pytest.mark.parametrize("width", [16, 400])
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("method", [{"method": "dopri5"}, {"method": "rk4", "step_size": 0.3}])
+@pytest.mark.parametrize("method", [{"rtol": 1e-3, "atol": 1e-3}, {"method": "rk4", "step_size": 0.3}])
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize(("divergence", "probes"), ESTIMATORS)
 def test_what_stages_leave_gives_the_gradient_of_their_replay(name, method, divergence, probes, threads, width):

@@ -5,7 +5,7 @@ Thresholds stand here, before any run; each check only reads rows.
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from repro.cases import at_most_partly
 from repro.experiment import NOT_ATTEMPTED, Claim, Judgement, graded
@@ -129,7 +129,7 @@ def error_follows_tolerance(rows: pd.DataFrame) -> Judgement:
         if table.empty:
             return NOT_ATTEMPTED
         tolerance, error = np.log10(_column(table, "tolerance")), np.log10(_column(table, "error"))
-        slope, rank = stats.linregress(tolerance, error).slope, stats.spearmanr(tolerance, error).statistic
+        slope, rank = scipy.stats.linregress(tolerance, error).slope, scipy.stats.spearmanr(tolerance, error).statistic
         fits[cell] = float(slope), float(rank), len(table)
     holds = [rank > 0.9 and 0.5 <= slope <= 1.5 for slope, rank, _ in fits.values()]
     follows = all(rank > 0.5 for _, rank, _ in fits.values())
@@ -149,7 +149,7 @@ def time_follows_evaluations(rows: pd.DataFrame) -> Judgement:
     if table.empty:
         return NOT_ATTEMPTED
     milliseconds = 1e3 * _column(table, "forward_time")
-    fit = stats.linregress(_column(table, "nfe_forward"), milliseconds)
+    fit = scipy.stats.linregress(_column(table, "nfe_forward"), milliseconds)
     share = abs(fit.intercept) / milliseconds.max()
     holds = fit.rvalue**2 > 0.98 and share < 0.1
     verdict = "reproduced" if holds else "partly" if fit.rvalue**2 > 0.9 else "not reproduced"

@@ -137,6 +137,8 @@ def draw(rows: pd.DataFrame) -> Figure:
             place = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7}
             cost.annotate(label, end, color=line.get_color(), **place)
     cost.set(xlabel="hidden units M", ylabel="time with gradients / ms")
+    if cost.lines:
+        plotting.plain_log_ticks(cost, "x")
     for axis in (error, cost):
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7)

@@ -39,7 +39,9 @@ VARIANTS = {
 def table1(rows: pd.DataFrame) -> pd.DataFrame:
     """Table 1 with the ablations; errors with Wilson's 95 % interval on the test images.
 
-    What a step costs is measured with the reference engine, and not in every tier; it stands where it was.
+    A network without a run in the tier has no line, and a column with nothing in it is left out: what of the paper was
+    not run stands in the table of comparison. What a step costs is measured with the reference engine, and not in every
+    tier; it stands where it was.
 
     Args:
         rows: the runs of one tier.
@@ -47,11 +49,11 @@ def table1(rows: pd.DataFrame) -> pd.DataFrame:
     tier, compiled = str(rows["tier"].iloc[0]), set(compiled_alone(rows).values())
     published, rows = _published(), by_network(rows)
     names = {cell: f"{name}, compiled engine" if cell in compiled else name for cell, name in NETWORKS.items()}
-    table = pd.DataFrame([_line(rows, published, cell, name, tier) for cell, name in names.items()])
-    if not (rows["experiment"] == COST).any():
-        return table.drop(columns=list(COSTS))
-    table.loc[[cell in compiled for cell in names], list(COSTS)] = "-"
-    return table
+    here = set(rows.loc[rows["experiment"].isin((TABLE1, COST)), "cell"].str.removesuffix("_public"))
+    lines = [_line(rows, published, cell, name, tier) for cell, name in names.items() if cell in here]
+    table = pd.DataFrame(lines, columns=None if lines else ["network"])
+    table.loc[table["network"].isin([names[cell] for cell in compiled]), list(COSTS)] = "-"
+    return table.loc[:, ~table.isin(["-", "not run"]).all()]
 
 
 def _published() -> dict[tuple[str, str], Published]:
