@@ -82,7 +82,8 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     yield from _report(results, Material(runs, *beside, results / "benchmarks", *shown))
     readme = results.parent / "README.md"
     if readme.exists():
-        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures).encode()
+        briefs = {subject.name: subject.brief(entries) for subject, entries in found if subject.brief}
+        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures, briefs).encode()
 
 
 def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Picture]:
@@ -119,7 +120,9 @@ def _measured_pages(
     """The benchmarks' tables, for people and for programs; above the former, by which commits they were measured."""
     for subject, entries in found:
         table = subject.table(entries)
-        words = "\n\n".join(filter(None, (subject.finding(entries), origins(files, subject.word or subject.name))))
+        brief = pages.table_lines(subject.brief(entries)) if subject.brief else ""
+        parts = (subject.finding(entries), origins(files, subject.word or subject.name), brief)
+        words = "\n\n".join(part for part in parts if part)
         yield folder / f"{subject.name}.md", pages.markdown(subject.title, table, words).encode()
         yield folder / f"{subject.name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
 

@@ -29,11 +29,12 @@ class Picture:
 
 
 def markdown(title: str, table: pd.DataFrame, finding: str = "") -> str:
-    """A page with one table, below a sentence that says what it shows."""
-    return "\n\n".join(part for part in (f"# {title}", f"<!-- {NOTE} -->", finding, _table(table)) if part) + "\n"
+    """A page with one table, below what says what it shows."""
+    return "\n\n".join(part for part in (f"# {title}", f"<!-- {NOTE} -->", finding, table_lines(table)) if part) + "\n"
 
 
-def _table(table: pd.DataFrame) -> str:
+def table_lines(table: pd.DataFrame) -> str:
+    """A table in Markdown, its cells as they are."""
     return table.to_markdown(index=False, disable_numparse=True)
 
 
@@ -44,6 +45,7 @@ def readme(
     comparison: pd.DataFrame,
     rows: pd.DataFrame,
     pictures: Sequence[Picture],
+    briefs: Mapping[str, pd.DataFrame],
 ) -> str:
     """Replace what stands between the markers `<!-- generated:NAME -->` and `<!-- end:NAME -->`.
 
@@ -55,13 +57,15 @@ def readme(
         rows: published runs.
         pictures: in their order, for the blocks `figures:PREFIX`, each with those of the experiments whose name begins
             with the prefix.
+        briefs: what the benchmarks say in brief, by subject, for the blocks `table:benchmarks/SUBJECT`.
     """
     blocks: dict[str, str] = {}
     for name, (title, table) in tables.items():  # one after another, the highest tier first
         block = f"table:{name.rpartition('_')[0]}"
-        shown = f"**{title}**\n\n{_table(_transposed(table))}"
+        shown = f"**{title}**\n\n{table_lines(_transposed(table))}"
         blocks[block] = f"{blocks[block]}\n\n{shown}" if block in blocks else shown
-    blocks["claims"] = _table(claims.drop(columns=["id", "rule"]))
+    blocks |= {f"table:benchmarks/{name}": table_lines(brief) for name, brief in briefs.items()}
+    blocks["claims"] = table_lines(claims.drop(columns=["id", "rule"]))
     blocks["coverage"] = _coverage(comparison, rows)
 
     def filled(match: re.Match[str]) -> str:

@@ -1,6 +1,6 @@
 """The same training steps in several libraries: a table of all ways, and a picture of what they cost and give."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from repro import plotting
-from repro.report.benchmarks import MADE, OVERHEAD, entries, overhead, sentence, without_empty
+from repro.report.benchmarks import MADE, OVERHEAD, entries, overhead, without_empty
 
 SHARES = "where its time goes"
 COLUMNS = (
@@ -97,7 +97,7 @@ def _line(way: dict[str, Any], backprop: dict[str, Any] | None) -> dict[str, str
         str(way["threads"]),
         _library(way),
         way["way"],
-        f"{_milliseconds(way['median'])} ± {1e3 * way['iqr'] / 2:.2g} ms" if done else "-",
+        f"{milliseconds(way['median'])} ± {1e3 * way['iqr'] / 2:.2g} ms" if done else "-",
         f"{way['speedup']:.2f}" if right else "-",
         f"{backprop['median'] / way['median']:.2f}" if second and backprop is not None else "-",
         f"{way['nfe_forward']} / {way['nfe_backward']}" if done else "-",
@@ -140,7 +140,8 @@ def _name(peer: str) -> str:
     return "this suite (compiled)" if peer == OURS else peer
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """A time by three digits at most, but for thousands."""
     return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
 
 
@@ -148,46 +149,7 @@ def _at_equal_error(way: dict[str, Any]) -> str:
     seconds, how = way.get("seconds_at_equal_error"), way["equal_error"]
     if seconds is None:
         return how
-    return f"{'≤ ' if how == 'at most' else ''}{_milliseconds(seconds)} ms"
-
-
-def finding(ways: Sequence[dict[str, Any]]) -> str:
-    """How many times as fast as torchdiffeq the suite is on each workload, beside the fastest other library."""
-    machine = next((way["machine"] for way in ways), None)
-    timed = [way for way in ways if is_timed(way) and is_right(way) and way["machine"] == machine]
-    workloads = dict.fromkeys(way["workload"] for way in timed)
-    parts = [part for name in workloads if (part := _found([way for way in timed if way["workload"] == name]))]
-    told = "a training step in its fastest way is by the compiled engine so many times as fast as by torchdiffeq's "
-    told += f"adjoint ({timed[0][MADE]}): " if timed and timed[0][MADE] else "adjoint: "
-    return sentence([told + "; ".join(parts)] if parts else [])
-
-
-def _found(ways: Sequence[dict[str, Any]]) -> str:
-    """One workload's part of the finding: the fastest way, like beside like, and the fastest other library."""
-    own = {way["way"]: way for way in ways if way["peer"] == OURS}
-    theirs = {way["way"]: way for way in ways if way["peer"] == REFERENCE[0]}
-    others = [way for way in ways if way["peer"] != OURS]
-    if not own or not others:
-        return ""
-    fastest, other = (max(some, key=lambda way: way["speedup"]) for some in (own.values(), others))
-    beside = [
-        f"{name} by {name} {theirs[name]['median'] / own[name]['median']:.3g}"
-        for name in ("adjoint", "backprop")
-        if name in own and name in theirs
-    ]
-    if exact := _exact_ratio(own.values(), theirs.get("adjoint")):
-        beside.append(f"at the adjoint's error {exact}")
-    beside.append(f"fastest other: {other['peer']} {other['speedup']:.3g}")
-    return f"{fastest['speedup']:.3g} on {fastest['workload']} ({', '.join(beside)})"
-
-
-def _exact_ratio(own: Iterable[dict[str, Any]], adjoint: dict[str, Any] | None) -> str:
-    """By how much the suite's fastest way is faster than torchdiffeq's adjoint for a gradient as exact."""
-    times = [(way["seconds_at_equal_error"], way["equal_error"]) for way in own if way.get("seconds_at_equal_error")]
-    if adjoint is None or not times:
-        return ""
-    seconds, how = min(times)
-    return f"{'at least ' if how == 'at most' else ''}{adjoint['median'] / seconds:.3g}"
+    return f"{'≤ ' if how == 'at most' else ''}{milliseconds(seconds)} ms"
 
 
 def draw_peers(ways: Sequence[dict[str, Any]]) -> Figure | None:

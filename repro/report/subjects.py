@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro.report import (
+    ahead,
     divergence,
     divergence_figure,
     gradients,
@@ -40,6 +41,7 @@ class Subject:
         draw: The picture of a machine's figures; None where a table says it all.
         says: One sentence that says what the picture shows, made from the figures; empty where there is none.
         judges: Those of the papers' claims that it judges, from a machine's figures.
+        brief: The few figures that say most, for the README and above the whole table; None where a sentence does.
         word: What its entries have in `extra_info`; by default its name.
     """
 
@@ -50,6 +52,7 @@ class Subject:
     draw: Callable[[Measured], Figure | None] | None = None
     says: Callable[[Measured], str] = lambda _: ""
     judges: Callable[[Measured], Sequence[MeasuredClaim]] = lambda _: ()
+    brief: Callable[[Measured], pd.DataFrame] | None = None
     word: str = ""
 
     def drawn(self, found: Measured) -> Iterator[machines.Drawn]:
@@ -80,7 +83,8 @@ SUBJECTS = (
         peers.load_peers,
         peers.peers,
         peers.draw_peers,
-        peers.finding,
+        ahead.finding,
+        brief=ahead.ahead,
         word="peer",
     ),
     Subject(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from repro.report.ahead import ahead, finding
 from repro.report.benchmarks import OVERHEAD, origins
 from repro.report.build import build
-from repro.report.peers import COLUMNS, OURS, SHARES, draw_peers, finding, load_peers, peers
+from repro.report.peers import COLUMNS, OURS, SHARES, draw_peers, load_peers, peers
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
 POINTS = [{"tolerance": 1e-4, "gradient_error": 1e-3, "seconds": 0.05}]
@@ -47,9 +48,10 @@ def folder(tmp_path):
             {"name": "x", "group": "g", "params": None, "extra_info": extra, "stats": {"median": 0.1234, "iqr": 0.02}}
             for extra in known
         ]
-        (tmp_path / "benchmarks" / "machine").mkdir(parents=True)
-        (tmp_path / "benchmarks" / "machine" / "peers.json").write_text(json.dumps({"benchmarks": entries}))
-        return tmp_path / "benchmarks"
+        here = tmp_path / "results" / "benchmarks" / "machine"
+        here.mkdir(parents=True)
+        (here / "peers.json").write_text(json.dumps({"benchmarks": entries}))
+        return here.parent
 
     return write
 
@@ -75,14 +77,54 @@ def test_the_second_ratio_is_to_backprop_in_the_same_run(folder):
     assert table["over its backprop"].tolist() == ["1.00", "1.00", "-"]
 
 
-def test_the_finding_sets_like_beside_like_and_beside_the_fastest_other(folder):
-    own = TIMED | {"peer": OURS, "way": "backprop", "speedup": 9.71, "seconds_at_equal_error": 0.02}
-    theirs = TIMED | {"peer": "torchdiffeq", "speedup": 1.0}
-    wrong = TIMED | {"peer": "torchode", "speedup": 5.5, "gradient_error": 1.1}
-    ways = [theirs | {"way": "adjoint"}, theirs | {"way": "backprop"}, own, TIMED, wrong, MISSING]
-    assert finding(load_peers(folder(*ways))).endswith(
-        ": 9.71 on toy (backprop by backprop 1, at the adjoint's error 6.17, fastest other: zuko 2.5)."
+def ways_of(own, **theirs):
+    """The suite's backprop beside both of torchdiffeq's ways, zuko, a wrong gradient and a missing library."""
+    reference = TIMED | {"peer": "torchdiffeq", "speedup": 1.0} | theirs
+    wrong = TIMED | {"peer": "torchode", "speedup": 50.0, "gradient_error": 1.1}
+    suites = TIMED | {"peer": OURS, "way": "backprop", "speedup": 9.71, "seconds_at_equal_error": 0.02} | own
+    return [reference | {"way": "adjoint"}, reference | {"way": "backprop"}, suites, TIMED, wrong, MISSING]
+
+
+def test_like_stands_beside_like_and_beside_the_fastest_other(folder):
+    (line,) = ahead(load_peers(folder(*ways_of({})))).to_dict("records")
+    assert line == {
+        "machine": "machine",
+        "workload": "toy",
+        "its fastest way": "backprop, 123 ms",
+        "torchdiffeq's adjoint": "9.71",
+        "adjoint by adjoint": "-",
+        "backprop by backprop": "1",
+        "at the adjoint's error": "6.17",
+        "fastest other": "3.88 (zuko checkpoint)",
+    }
+
+
+def test_a_bound_is_told_as_such_and_a_wrong_gradient_of_ours_leads_nothing(folder):
+    found = load_peers(folder(*ways_of({"equal_error": "at most"})))
+    assert ahead(found)["at the adjoint's error"].tolist() == ["≥ 6.17"]
+    wrong = [way | {"gradient_error": 0.7} if way["peer"] == OURS else way for way in found]
+    assert ahead(wrong).empty
+    assert finding(wrong) == ""
+
+
+def test_the_finding_has_the_range_over_workloads_slower_ones_included(folder):
+    slow = [way | {"workload": "ode-net"} for way in ways_of({"speedup": 2.0})]
+    assert finding(load_peers(folder(*ways_of({}), *slow))).endswith(
+        "is 2 to 9.71 times as fast as by torchdiffeq's adjoint and 0.8 to 3.88 times as fast as by the fastest other "
+        "library, over 2 workloads."
     )
+
+
+def test_it_stands_in_the_readme_and_above_the_table(folder, tmp_path):
+    folder(*ways_of({}))
+    results, readme = tmp_path / "results", tmp_path / "README.md"
+    (results / "runs").mkdir()
+    shutil.copy(PUBLISHED, results)
+    readme.write_text("<!-- generated:table:benchmarks/peers -->\n<!-- end:table:benchmarks/peers -->\n")
+    build(results, local=False, write=True)
+    for page in (readme, results / "tables" / "peers.md"):
+        assert "3.88 (zuko checkpoint)" in page.read_text()
+    assert 'id="brief"' in (results / "report" / "benchmark-peers.html").read_text()
 
 
 def test_a_wrong_gradient_has_no_speed_up(folder):
@@ -105,7 +147,9 @@ def test_it_says_by_which_commit_it_was_measured(folder):
 
 
 def test_without_a_way_of_the_suites_nothing_is_found(folder):
-    assert finding(load_peers(folder(TIMED, MISSING))) == ""
+    ways = load_peers(folder(TIMED, MISSING))
+    assert finding(ways) == ""
+    assert ahead(ways).empty
 
 
 def test_overhead_is_shown_where_it_was_measured(folder):
@@ -140,9 +184,10 @@ def test_no_times_give_no_figure(folder):
 
 
 def test_the_report_has_them_only_where_there_is_a_file(folder, tmp_path):
-    (tmp_path / "runs").mkdir()
-    shutil.copy(PUBLISHED, tmp_path)
+    results = tmp_path / "results"
+    (results / "runs").mkdir(parents=True)
+    shutil.copy(PUBLISHED, results)
     names = {"peers.md", "peers.csv", "peers.svg", "peers.png"}
-    assert not names & {path.name for path in build(tmp_path, local=False, write=False)}
+    assert not names & {path.name for path in build(results, local=False, write=False)}
     folder(TIMED)
-    assert names <= {path.name for path in build(tmp_path, local=False, write=False)}
+    assert names <= {path.name for path in build(results, local=False, write=False)}

@@ -1,5 +1,9 @@
 """A page for each subject of the benchmarks: what it shows, the figure, the claims it judges, and the table."""
 
+from collections.abc import Callable
+
+import pandas as pd
+
 from repro.report.benchmarks import Measured
 from repro.report.site.artefacts import of_experiment
 from repro.report.site.figures import figure, origin_of_files
@@ -39,17 +43,25 @@ def _measured(material: Material, subject: Subject, entries: Measured) -> Markup
     return markup(
         paragraph(subject.finding(entries), class_="lead"),
         facts(_known(sources)),
+        _brief(subject, entries),
         section("Figure", pictures, id="figure"),
         section("Claims judged by it", _claims(material, subject, entries), id="claims"),
         section(
             "Everything measured",
-            paragraph(_explained(subject)),
+            paragraph(_explained(subject.table)),
             frame(subject.table(entries), subject.title, "filtered"),
             csv,
             id="table",
         ),
         section("Measure it yourself", _command(subject), id="again"),
     )
+
+
+def _brief(subject: Subject, entries: Measured) -> Markup:
+    if subject.brief is None:
+        return Markup()
+    words = (subject.brief.__doc__ or "").splitlines()[0], _explained(subject.brief)
+    return section("In brief", paragraph(words[1]), frame(subject.brief(entries), words[0]), id="brief")
 
 
 def _known(sources: list[Source]) -> list[tuple[str, str]]:
@@ -60,9 +72,9 @@ def _known(sources: list[Source]) -> list[tuple[str, str]]:
     ]
 
 
-def _explained(subject: Subject) -> str:
-    """What the table's columns are: what its maker says of itself beyond the first sentence, without its arguments."""
-    first, _, rest = (subject.table.__doc__ or "").partition("\n\n")
+def _explained(table: Callable[[Measured], pd.DataFrame]) -> str:
+    """What a table's columns are: what its maker says of itself beyond the first sentence, without its arguments."""
+    first, _, rest = (table.__doc__ or "").partition("\n\n")
     return " ".join(rest.partition("Args:")[0].split()) or " ".join(first.split())
 
 
