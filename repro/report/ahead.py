@@ -40,10 +40,10 @@ def finding(ways: Sequence[dict[str, Any]]) -> str:
         return ""
     adjoint = [fastest["speedup"] for fastest, _ in found]
     others = [fastest["speedup"] / other["speedup"] for fastest, other in found]
-    made = found[0][0][MADE]
+    made = f" ({found[0][0][MADE]})" if found[0][0][MADE] else ""
     told = f"a training step by the compiled engine, in its fastest way, is {_span(adjoint)} times as fast as by "
     told += f"torchdiffeq's adjoint and {_span(others)} times as fast as by the fastest other library, over "
-    return sentence([f"{told}{len(found)} workload{'s' * (len(found) > 1)}{f' ({made})' * bool(made)}"])
+    return sentence([f"{told}{len(found)} {'workload' if len(found) == 1 else 'workloads'}{made}"])
 
 
 def _span(ratios: Iterable[float]) -> str:
