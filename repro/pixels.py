@@ -44,6 +44,20 @@ def full_scale(density: Float[np.ndarray, "*shape"]) -> float:
     return float(falling[np.searchsorted(mass, 0.1 * mass[-1])]) if len(falling) else 0.0
 
 
+def quantised(densities: Float[np.ndarray, "*frames h w"]) -> UInt8[np.ndarray, "*frames h w"]:
+    """Densities for pictures only, in a byte a cell: the square root, relative to each image's own maximum.
+
+    Every picture has a scale of its own, so nothing that is seen gets lost; a number never comes from here.
+    """
+    peaks = densities.max(axis=(-2, -1), keepdims=True)
+    return np.rint(255 * np.sqrt(densities / np.where(peaks > 0, peaks, 1))).astype(np.uint8)
+
+
+def restored(images: UInt8[np.ndarray, "*frames h w"]) -> Float[np.ndarray, "*frames h w"]:
+    """What `quantised` keeps: densities relative to their maximum."""
+    return np.square(images / 255.0)
+
+
 def density_levels(density: Grid, scale: int = 1) -> Levels:
     """Levels of a density, `full_scale` the darkest, with `scale` pixels on each side of a grid point.
 

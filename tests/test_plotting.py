@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from repro import plotting
+from repro import panels, pixels, plotting
 from repro.animation import Animation, gif_bytes, read_gif
 from repro.pixels import LEVELS, colours, count_levels, density_levels, full_scale, point_counts
 
@@ -126,12 +126,12 @@ def dark_place(image, box):
 def test_panels_show_x_to_the_right_and_y_upwards(kind):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure, ((axis,),) = plotting.grid_figure(1, 1, ["row"], ["column"], panel_size=2.0)
+    figure, ((axis,),) = panels.grid_figure(1, 1, ["row"], ["column"], panel_size=2.0)
     canvas = FigureCanvasAgg(figure)
     if kind == "density":
-        plotting.density_panel(axis, normal(100, 0.4, (2.0, -1.0)), WINDOW)
+        panels.density_panel(axis, normal(100, 0.4, (2.0, -1.0)), WINDOW)
     else:
-        plotting.points_panel(axis, sample(4000, 0.3, (2.0, -1.0)), WINDOW)
+        panels.points_panel(axis, sample(4000, 0.3, (2.0, -1.0)), WINDOW)
     image = pixels_of(figure)
     assert canvas is figure.canvas
     across, up = dark_place(image, axis.get_window_extent().extents)
@@ -141,18 +141,18 @@ def test_panels_show_x_to_the_right_and_y_upwards(kind):
 
 def twelve(show):
     """The figure of a table's worth of pictures: 2 x 6 panels."""
-    figure, axes = plotting.grid_figure(2, 6, ["target", "two\nlines"], [f"t = {k / 5:g}" for k in range(6)])
+    figure, axes = panels.grid_figure(2, 6, ["target", "two\nlines"], [f"t = {k / 5:g}" for k in range(6)])
     for index, axis in enumerate(axis for row in axes for axis in row):
         show(axis, index)
     return figure
 
 
 def show_density(axis, index):
-    plotting.density_panel(axis, normal(100, 0.5 + 0.1 * index), WINDOW)
+    panels.density_panel(axis, normal(100, 0.5 + 0.1 * index), WINDOW)
 
 
 def show_points(axis, index):
-    plotting.points_panel(axis, sample(5000, 0.5 + 0.1 * index, seed=index), WINDOW)
+    panels.points_panel(axis, sample(5000, 0.5 + 0.1 * index, seed=index), WINDOW)
 
 
 @pytest.mark.parametrize("show", [show_density, show_points])
@@ -161,7 +161,7 @@ def test_twelve_panels_are_a_small_svg_with_the_same_bytes_twice(show):
     assert first == second
     assert len(re.findall(rb"<image ", first)) == 12
     assert len(first) <= 150_000
-    pixels = b"100" if show is show_density else str(plotting.SAMPLE_PIXELS).encode()
+    pixels = b"100" if show is show_density else str(panels.SAMPLE_PIXELS).encode()
     assert set(re.findall(rb'<image [^>]* width="(\d+)" height="(\d+)"', first)) == {(pixels, pixels)}
 
 
@@ -185,10 +185,10 @@ def test_a_grid_has_equal_squares_and_titles_at_the_left_and_on_top():
 
 
 def test_captions_get_room_of_their_own():
-    figure, axes = plotting.grid_figure(3, 2, ["a", "b", "c"], ["one", "two"], caption_lines=2)
+    figure, axes = panels.grid_figure(3, 2, ["a", "b", "c"], ["one", "two"], caption_lines=2)
     for row in axes:
         for axis in row:
-            plotting.caption(axis, "NLL 1.234", "NFE 56")
+            panels.caption(axis, "NLL 1.234", "NFE 56")
     figure.draw_without_rendering()  # lays it out
     boxes = [axis.get_window_extent() for row in axes for axis in row]
     assert all(box.width / figure.dpi == pytest.approx(1.1, rel=0.12) for box in boxes)
@@ -201,7 +201,7 @@ def test_captions_get_room_of_their_own():
 @pytest.mark.parametrize(("rows", "columns"), [(["one"], ["a", "b"]), (["one", "two"], ["a"])])
 def test_titles_that_do_not_fit_the_grid_are_refused(rows, columns):
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        plotting.grid_figure(2, 2, rows, columns)
+        panels.grid_figure(2, 2, rows, columns)
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -212,14 +212,14 @@ SPREADS = np.linspace(1.0, 0.5, 5)
 def frames_of(n_points, spreads=SPREADS, centre=(2.0, -1.0), scale=2):
     densities = np.stack([normal(60, spread, centre) for spread in spreads])
     points = [sample(n_points, spread, centre) for spread in spreads] if n_points else None
-    return plotting.density_frames(densities, points, WINDOW, scale)
+    return panels.density_frames(densities, points, WINDOW, scale)
 
 
 def test_frames_hold_density_and_sample_side_by_side():
     frames = frames_of(2000)
     assert frames.dtype == np.uint8
-    assert frames.shape == (5, 120, 240 + plotting.GAP, 3)
-    assert (frames[:, :, 120 : 120 + plotting.GAP] == 255).all()
+    assert frames.shape == (5, 120, 240 + panels.GAP, 3)
+    assert (frames[:, :, 120 : 120 + panels.GAP] == 255).all()
     alone = frames_of(0)
     assert alone.shape == (5, 120, 120, 3)
     assert np.array_equal(alone, frames[:, :, :120])
@@ -236,7 +236,7 @@ def test_frames_are_the_right_way_up_on_both_sides():
 def test_frames_are_drawn_in_the_colours_of_the_panels_and_a_gif_keeps_them():
     frames = frames_of(2000)
     found = {tuple(colour) for colour in np.unique(frames.reshape(-1, 3), axis=0).tolist()}
-    allowed = {tuple(colour) for colour in colours().tolist()} | {(plotting.EDGE,) * 3}
+    allowed = {tuple(colour) for colour in colours().tolist()} | {(panels.EDGE,) * 3}
     assert found <= allowed
     assert tuple(colours()[-1].tolist()) in found
     assert np.array_equal(read_gif(gif_bytes(Animation(frames, 50))).frames, frames)
@@ -245,8 +245,8 @@ def test_frames_are_drawn_in_the_colours_of_the_panels_and_a_gif_keeps_them():
 def test_a_point_that_does_not_move_keeps_its_colour():
     still = np.array([[-2.97, 2.97]])
     clouds = [np.concatenate([still, sample(20_000, spread, (2.0, -1.0))]) for spread in SPREADS]
-    frames = plotting.density_frames([normal(60)] * len(SPREADS), clouds, WINDOW, 2)
-    place = frames[:, 15, 120 + plotting.GAP + 15]  # 120 pixels show [-4, 4]
+    frames = panels.density_frames([normal(60)] * len(SPREADS), clouds, WINDOW, 2)
+    place = frames[:, 15, 120 + panels.GAP + 15]  # 120 pixels show [-4, 4]
     assert (place == place[0]).all()
     assert lightness(place[0].astype(float)) < 95
 
@@ -254,19 +254,19 @@ def test_a_point_that_does_not_move_keeps_its_colour():
 @pytest.mark.parametrize(("densities", "points"), [([], None), ([normal(8)] * 2, [sample(5)])])
 def test_frames_that_do_not_match_are_refused(densities, points):
     with pytest.raises(ValueError, match=r"at least one density|shorter"):
-        plotting.density_frames(densities, points, WINDOW, 1)
+        panels.density_frames(densities, points, WINDOW, 1)
 
 
 def test_twenty_frames_are_a_small_gif():
     spreads = np.linspace(1.5, 0.4, 20)
     densities = [normal(120, spread) for spread in spreads]
     points = [sample(2000, spread) for spread in spreads]
-    frames = plotting.density_frames(densities, points, WINDOW, 2)
+    frames = panels.density_frames(densities, points, WINDOW, 2)
     assert len(gif_bytes(Animation(frames, 50))) <= 20 / 60 * 1_000_000
 
 
 def test_a_byte_a_cell_shows_the_same_picture():
     images = np.abs(np.random.default_rng(0).normal(size=(2, 5, 5))) * [[[1e-3]], [[1e3]]]
-    back = plotting.restored(plotting.quantised(images))
+    back = pixels.restored(pixels.quantised(images))
     np.testing.assert_allclose(back, images / images.max(axis=(1, 2), keepdims=True), atol=1 / 255)
-    assert (plotting.quantised(np.zeros((3, 3))) == 0).all()
+    assert (pixels.quantised(np.zeros((3, 3))) == 0).all()

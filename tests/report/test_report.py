@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from repro import plotting
+from repro import panels
 from repro.animation import Animation, read_gif
 from repro.arrays import ARRAYS, load_arrays, save_arrays
 from repro.experiment import TIERS, Config, Experiment
@@ -416,15 +416,15 @@ def draw_flow(rows):
     arrays = load_arrays(rows, FLOW, "only")
     if arrays is None:
         return None
-    figure, axes = plotting.grid_figure(1, 1, ["density"], ["t = 1"])
-    plotting.density_panel(axes[0][0], arrays["densities"][-1], 1.0)
+    figure, axes = panels.grid_figure(1, 1, ["density"], ["t = 1"])
+    panels.density_panel(axes[0][0], arrays["densities"][-1], 1.0)
     return figure
 
 
 def animate_flow(rows):
     """A density on its way."""
     arrays = load_arrays(rows, FLOW, "only")
-    return arrays and Animation(plotting.density_frames(arrays["densities"], None, 1.0, 2), 100)
+    return arrays and Animation(panels.density_frames(arrays["densities"], None, 1.0, 2), 100)
 
 
 @pytest.fixture

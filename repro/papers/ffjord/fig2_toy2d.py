@@ -47,7 +47,7 @@ from repro.ode import Solver, supported
 from repro.papers.ffjord.toy_claims import COMPARED, FIG2_CLAIMS, SETS
 from repro.papers.ffjord.toy_deviations import TOYS
 from repro.papers.ffjord.toy_pictures import animate_toys, draw_toys, toy_table
-from repro.plotting import quantised
+from repro.pixels import quantised
 from repro.results import Row
 from repro.training import fit, seeded_streams
 from repro.types import VectorField

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro import plotting
+from repro import panels, pixels, plotting
 from repro.animation import Animation
 from repro.arrays import load_arrays
 from repro.data import DENSITIES
@@ -33,12 +33,12 @@ def draw_toys(rows: pd.DataFrame) -> Figure | None:
     if not shown:
         return None
     titles = ["data", "FFJORD", "its sample", "planar CNF", "Glow"]
-    figure, axes = plotting.grid_figure(len(shown), len(titles), shown, titles, caption_lines=2)
+    figure, axes = panels.grid_figure(len(shown), len(titles), shown, titles, caption_lines=2)
     for line, name in zip(axes, shown, strict=True):
         window, arrays = DENSITIES[name].window, found[name] or {}
-        plotting.density_panel(line[0], plotting.restored(arrays["truth"]), window)
-        plotting.caption(line[0], f"entropy {mean_text(rows, FIG2, name, 'nll_floor', 3)}")
-        plotting.points_panel(line[2], arrays["sample"].astype(float), window)
+        panels.density_panel(line[0], pixels.restored(arrays["truth"]), window)
+        panels.caption(line[0], f"entropy {mean_text(rows, FIG2, name, 'nll_floor', 3)}")
+        panels.points_panel(line[2], arrays["sample"].astype(float), window)
         for axis, cell in zip((line[1], *line[3:]), (name, f"{name}_planar", GLOWS.get(name, "none")), strict=True):
             _draw_model(axis, rows, cell, window)
     return figure
@@ -49,17 +49,17 @@ def _draw_model(axis: plotting.Axes, rows: pd.DataFrame, cell: str, window: floa
     if arrays is None:
         axis.axis("off")
         return
-    plotting.density_panel(axis, plotting.restored(arrays["density"]), window)
+    panels.density_panel(axis, pixels.restored(arrays["density"]), window)
     solved = final_values(rows, FIG2, cell, "nfe_test")
     cost = f"NFE {mean_text(rows, FIG2, cell, 'nfe_test', 0)}" if solved else "no solver"
-    plotting.caption(axis, f"NLL {mean_text(rows, FIG2, cell, 'test_nll', 3)}", cost)
+    panels.caption(axis, f"NLL {mean_text(rows, FIG2, cell, 'test_nll', 3)}", cost)
 
 
 def animate_toys(rows: pd.DataFrame) -> Animation | None:
     """FFJORD turns noise into data: density and sample on the way, one set after another."""
     found = {name: load_arrays(rows, FIG2, name) for name in COMPARED}
     films = [(arrays, DENSITIES[name].window) for name, arrays in found.items() if arrays]
-    return plotting.animated(films, 2)
+    return panels.animated(films, 2)
 
 
 def toy_table(rows: pd.DataFrame) -> pd.DataFrame:

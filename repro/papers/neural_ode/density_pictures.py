@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from repro import plotting
+from repro import panels, pixels, plotting
 from repro.animation import Animation
 from repro.arrays import load_arrays
 from repro.data import DENSITIES, ENERGIES
@@ -29,16 +29,16 @@ def draw_fig4(rows: pd.DataFrame) -> Figure | None:
     if not shown:
         return None
     titles = ["target", *(f"{label}, {letter} = {n}" for label, letter in (("NF", "K"), ("CNF", "M")) for n in SIZES)]
-    figure, axes = plotting.grid_figure(len(shown), len(titles) + 1, shown, [*titles, "KL / nats"])
+    figure, axes = panels.grid_figure(len(shown), len(titles) + 1, shown, [*titles, "KL / nats"])
     for line, name in zip(axes, shown, strict=True):
         window = ENERGIES[name].window
         for axis, arrays in zip(line[1:-1], found[name], strict=True):
             if arrays is None:
                 axis.axis("off")
             else:
-                plotting.density_panel(axis, plotting.restored(arrays["density"]), window)
+                panels.density_panel(axis, pixels.restored(arrays["density"]), window)
         largest = found[name][-1] or {}
-        plotting.density_panel(line[0], plotting.restored(largest["truth"]), window)
+        panels.density_panel(line[0], pixels.restored(largest["truth"]), window)
         _draw_divergences(line[-1], rows, name)
     axes[0][-1].legend(fontsize=5, handlelength=1)  # the other rows have the same colours
     return figure
@@ -99,16 +99,16 @@ def draw_fig5(rows: pd.DataFrame) -> Figure | None:
     if not shown:
         return None
     labels = [f"{name}\n{what}" for name in shown for what in ("CNF density", "CNF samples", "NF samples")]
-    figure, axes = plotting.grid_figure(len(labels), len(SNAPSHOT_TITLES), labels, SNAPSHOT_TITLES)
+    figure, axes = panels.grid_figure(len(labels), len(SNAPSHOT_TITLES), labels, SNAPSHOT_TITLES)
     for index, name in enumerate(shown):
         window, cnf, nf = DENSITIES[DATA[name]].window, found[name, "cnf"] or {}, found[name, "nf"]
         densities, points, other = axes[3 * index : 3 * index + 3]
         for place in range(len(SNAPSHOT_TITLES) - 1):
-            plotting.density_panel(densities[place], plotting.restored(cnf["snapshots"][place]), window)
-            plotting.points_panel(points[place], cnf["points"][place].astype(float), window)
+            panels.density_panel(densities[place], pixels.restored(cnf["snapshots"][place]), window)
+            panels.points_panel(points[place], cnf["points"][place].astype(float), window)
             if nf is not None:
-                plotting.points_panel(other[place], nf["points"][place].astype(float), window)
-        plotting.density_panel(densities[-1], plotting.restored(cnf["truth"]), window)
+                panels.points_panel(other[place], nf["points"][place].astype(float), window)
+        panels.density_panel(densities[-1], pixels.restored(cnf["truth"]), window)
         for axis in (points[-1], other[-1]):
             axis.axis("off")
     return figure
@@ -118,7 +118,7 @@ def animate_fig5(rows: pd.DataFrame) -> Animation | None:
     """Noise turns into two circles and two moons under a planar CNF: density and sample on the way."""
     found = {data: load_arrays(rows, FIG5, f"{name}_cnf") for name, data in DATA.items()}
     films = [(arrays, DENSITIES[data].window) for data, arrays in found.items() if arrays]
-    return plotting.animated(films, 3)
+    return panels.animated(films, 3)
 
 
 CELLS = {

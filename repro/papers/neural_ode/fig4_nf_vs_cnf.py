@@ -36,7 +36,7 @@ from repro.papers.neural_ode.density_claims import ENERGIES as NAMES
 from repro.papers.neural_ode.density_claims import FIG4_CLAIMS, SIZES
 from repro.papers.neural_ode.density_pictures import draw_fig4, fig4_table
 from repro.papers.neural_ode.deviations import MATCHING
-from repro.plotting import quantised
+from repro.pixels import quantised
 from repro.results import Row
 from repro.training import Training, fit, seeded_streams
 

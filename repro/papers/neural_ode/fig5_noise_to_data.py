@@ -44,7 +44,7 @@ from repro.ode import Solver, supported
 from repro.papers.neural_ode.density_claims import FIG5_CLAIMS
 from repro.papers.neural_ode.density_pictures import animate_fig5, draw_fig5, fig5_table
 from repro.papers.neural_ode.deviations import PLANAR
-from repro.plotting import quantised
+from repro.pixels import quantised
 from repro.results import Row
 from repro.training import fit, seeded_streams
 

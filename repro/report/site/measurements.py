@@ -60,8 +60,8 @@ def _measured(material: Material, subject: Subject, entries: Measured) -> Markup
 def _brief(subject: Subject, entries: Measured) -> Markup:
     if subject.brief is None:
         return Markup()
-    words = (subject.brief.__doc__ or "").splitlines()[0], _explained(subject.brief)
-    return section("In brief", paragraph(words[1]), frame(subject.brief(entries), words[0]), id="brief")
+    shown = frame(subject.brief(entries), f"{subject.title}, in brief")
+    return section("In brief", paragraph(_explained(subject.brief)), shown, id="brief")
 
 
 def _known(sources: list[Source]) -> list[tuple[str, str]]:

@@ -66,6 +66,8 @@ TOPICS = (
             "repro.published",
             "repro.arrays",
             "repro.plotting",
+            "repro.panels",
+            "repro.pixels",
             "repro.animation",
         ),
     ),
