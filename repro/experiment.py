@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from repro.animation import Animation
-from repro.published import Published
+from repro.evaluation.budgets import Budget, Variants
+from repro.evaluation.verdicts import Comparability
 from repro.results import Row
-from repro.verdicts import Verdict as NumberVerdict
 
 Tier = Literal["smoke", "small", "paper"]
 TIERS: tuple[Tier, ...] = ("smoke", "small", "paper")
@@ -127,14 +127,16 @@ NOT_ATTEMPTED = Judgement("not attempted", "no run yet")
 class Claim:
     """A testable sentence of a paper, in our words, with the function that judges it from rows.
 
-    `check` gets every row of the runs at hand (columns of `repro.results.load`) and never computes a model. Its
-    docstring is the rule, which is printed beside what it says: thresholds included, without names of the code.
+    `check` gets the rows of one level (columns of `repro.results.load`, and `source_cell`) and never computes a model.
+    Its docstring is the rule, which is printed beside what it says: thresholds included, without names of the code.
+    `cells` are those that it compares, for which one level must do; the experiment's main cells by default.
     """
 
     id: str
     statement: str
     source: str
     check: Callable[[pd.DataFrame], Judgement]
+    cells: tuple[str, ...] = ()
 
     @property
     def rule(self) -> str:
@@ -176,14 +178,13 @@ class Experiment(Generic[C]):
         animate: animations by name, in the same way.
         tables: tables by name, in the same way; each is a frame whose cells are ready to print.
         claims: what the paper says of this artefact.
-        judges: how a metric is compared with the paper's number, where the general rule needs to know more (a test
-            set's size, a protocol that differs): a function of the number, the rows and the tier.
+        budget: training budget of the cells; None where nothing is trained.
+        comparability: relation of a cell and its config to the paper's model, data and test; the paper's by default.
         deviations: where paper, public code and we differ.
         method: the row of the paper's table that our cells reproduce, where a cell has several.
         baselines: other rows of that table that every run measures too, without training -> by which metric.
-        longer: cells that were cut down for want of time -> the same with more updates, whose runs stand beside the
-            paper's numbers instead, whatever they reached, unless the cell ran in full.
-        alike: cells -> the same by the compiled engine, whose runs stand for them in a tier in which they did not run.
+        equivalents: cells -> the cell whose steps, of the same solver, the compiled engine takes; its runs stand for
+            the cell where it has more seeds.
         version: raised when a fix changes numbers; part of the digest, noted in CHANGELOG.md.
     """
 
@@ -199,13 +200,18 @@ class Experiment(Generic[C]):
     animate: Mapping[str, Callable[[pd.DataFrame], Animation | None]] = field(default_factory=dict)
     tables: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
-    judges: Mapping[str, Callable[[Published, pd.DataFrame, str], NumberVerdict]] = field(default_factory=dict)
+    budget: Budget | None = None
+    comparability: Callable[[str, C], Comparability] | None = None
     deviations: tuple[Deviation, ...] = ()
     method: str | None = None
     baselines: Mapping[str, str] = field(default_factory=dict)
-    longer: Mapping[str, str] = field(default_factory=dict)
-    alike: Mapping[str, str] = field(default_factory=dict)
+    equivalents: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+
+    @property
+    def variants(self) -> Variants:
+        """Cells that may stand for others."""
+        return Variants(multiples=self.budget.multiples if self.budget else {}, equivalents=self.equivalents)
 
     def config(self, cell: str, tier: Tier) -> C:
         """The settings of a cell in a tier.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean, stdev
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -31,6 +30,8 @@ COST_METRICS = frozenset(
 KEYS = ("experiment", "cell", "tier", "seed", "machine", "threads", "digest", "status")
 """What of run.json stands beside every row that `load` reads."""
 SCHEMA = 1
+OK = "ok"
+"""Status of a run that ended well."""
 
 
 @dataclass(frozen=True)
@@ -153,32 +154,6 @@ def seed_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> 
 def final_values(rows: pd.DataFrame, experiment: str, cell: str, metric: str) -> list[float]:
     """The values of `seed_values` alone."""
     return list(seed_values(rows, experiment, cell, metric).values())
-
-
-def standing_for(
-    rows: pd.DataFrame,
-    experiment: str,
-    cell: str,
-    longer: Mapping[str, str] = MappingProxyType({}),
-    alike: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """The cell whose runs speak for a cell: itself, or the same with more updates where it was not run in full itself.
-
-    A cell alike speaks only where the cell itself was not tried: it must not hide a failure.
-
-    Args:
-        rows: as `load` gives them, of one tier.
-        experiment: the experiment's name.
-        cell: a cell of the paper.
-        longer: as an `Experiment` has it.
-        alike: as an `Experiment` has it.
-    """
-    runs = rows[rows["experiment"] == experiment]
-    tried, ended = set(runs["cell"]), set(runs.loc[runs["status"] == "ok", "cell"])
-    in_full = ((runs["cell"] == cell) & (runs["status"] == "ok") & (runs["tier"] == "paper")).any()
-    if longer.get(cell) in ended and not in_full:
-        return longer[cell]
-    return alike[cell] if cell not in tried and alike.get(cell) in tried else cell
 
 
 def seed_pairs(rows: pd.DataFrame, experiment: str, a: str, b: str, metric: str) -> list[tuple[float, float]]:

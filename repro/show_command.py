@@ -71,7 +71,7 @@ def _artefact(name: str) -> Iterator[str]:
     from repro.published import load_published
     from repro.report.build import PUBLISHED_TIERS, valid_runs
     from repro.report.comparison import comparison
-    from repro.report.ledger import judge
+    from repro.report.ledger import judge_claim
     from repro.results import load, results_root
 
     experiment = EXPERIMENTS[name]
@@ -93,7 +93,7 @@ def _artefact(name: str) -> Iterator[str]:
         keys = ("cell", "metric", "method", "paper", "ours", "unit", "tier", "runs", "verdict")
         yield _table([tuple(line[key] for key in keys) for line in lines], keys)
     for claim in experiment.claims:
-        judgement, tier = judge(claim, published, tuple(reversed(PUBLISHED_TIERS)))
+        judgement, tier = judge_claim(name, claim, published, PUBLISHED_TIERS)
         yield f"\n{judgement.verdict.upper()}{tier and f' (tier {tier})'}: {claim.statement}\n  {judgement.evidence}"
     yield f"\npython -m repro run {name} --tier small"
 

@@ -9,13 +9,16 @@ from matplotlib.figure import Figure
 
 from repro import plotting
 from repro.animation import gif_bytes
+from repro.evaluation.selection import rows_at
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, pages
 from repro.report.benchmarks import Measured, origins
-from repro.report.comparison import comparison, fullest_first, one_tier
+from repro.report.comparison import comparison
 from repro.report.differences import changed
+from repro.report.evidence import levels_of, select_evidence
+from repro.report.rules import rules_page
 from repro.report.site import Material, as_markdown, reproduction, site
 from repro.report.subjects import Subject, judged, measured
 from repro.results import load
@@ -24,7 +27,7 @@ PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
 """Tiers whose numbers mean something; smoke runs are shown on the machine that made them only."""
 
 Tables = dict[str, tuple[str, pd.DataFrame]]
-"""Title and content of each laid-out table, by its file's name, which ends in the tier."""
+"""Title and content of each laid-out table, by its file's name, which ends in the level."""
 
 
 def build(results: Path, *, local: bool, write: bool) -> list[Path]:
@@ -70,12 +73,13 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     numbers = load_published(results / "published.csv")
     table = comparison(numbers, rows, None)
     found = list(measured(results / "benchmarks"))
-    claims = ledger.ledger(rows, tuple(reversed(PUBLISHED_TIERS)), judged(found))
+    claims = ledger.ledger(rows, PUBLISHED_TIERS, judged(found))
     tables = _laid_out(rows, PUBLISHED_TIERS, "")
     pictures = [*_pictures(rows, PUBLISHED_TIERS), *_measured_pictures(found)]
     yield from _files(results, pictures, table, claims, tables)
     deviations = pages.markdown("As published, as released, as we run it", ledger.deviations())
     yield results / "tables" / "deviations.md", deviations.encode()
+    yield results / "pages" / "rules.md", rules_page().encode()
     yield from _measured_pages(results / "tables", found, results / "benchmarks")
     shown = (rows, numbers, table, rows, claims, tables, pictures, found, PUBLISHED_TIERS)
     runs, beside = results / "runs", ("../runs", "../published.csv")
@@ -89,8 +93,8 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
 def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Picture]:
     """Every figure and animation that the runs are enough for, experiment by experiment."""
     for name, experiment in EXPERIMENTS.items():
-        chosen, tier = one_tier(rows, name, tiers)
-        if tier is None:
+        chosen, level = select_evidence(rows, name, tiers)
+        if level is None:
             continue
         for file, draw in experiment.draw.items():
             if (figure := draw(chosen)) is not None:
@@ -141,7 +145,7 @@ def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
     numbers = load_published(results / "published.csv")
     table = comparison(numbers, rows, own)
     found = list(measured(results / "local" / "benchmarks"))
-    claims = ledger.ledger(own, tuple(reversed(PUBLISHED_TIERS)), judged(found))
+    claims = ledger.ledger(own, PUBLISHED_TIERS, judged(found))
     tables = _laid_out(own, TIERS, " (this machine)")
     pictures = [*_pictures(own, TIERS), *_measured_pictures(found)]
     yield from _files(results / "local", pictures, table, claims, tables)
@@ -152,13 +156,13 @@ def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Tables:
-    """Every laid-out table of every tier that has runs, so that none hides another."""
+    """Make every laid-out table at every level that has runs, the best first, so that none hides another."""
     tables: Tables = {}
     for name, experiment in EXPERIMENTS.items():
-        for tier in fullest_first(rows, name, tiers):
-            title = f"{experiment.artefact}, tier `{tier}`{suffix}"
+        for level in levels_of(rows, name, tiers):
+            title = f"{experiment.artefact}, {level.title}{suffix}"
             for file, make in experiment.tables.items():
-                tables[f"{file}_{tier}"] = (title, make(rows[rows["tier"] == tier]))
+                tables[f"{file}_{level.slug}"] = (title, make(rows_at(rows, name, experiment.variants, level)))
     return tables
 
 

@@ -4,21 +4,23 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from repro.evaluation.selection import rows_at
 from repro.experiment import Claim, Judgement
 from repro.papers import EXPERIMENTS
 from repro.report.benchmarks import MeasuredClaim
+from repro.report.evidence import levels_of
 
 
 def ledger(rows: pd.DataFrame, tiers: Sequence[str], measured: Sequence[MeasuredClaim] = ()) -> pd.DataFrame:
-    """One line per claim, judged in the highest tier that has the runs it needs, or by a benchmark.
+    """Tabulate one line per claim, judged at the best level that has the runs it needs, or by a benchmark.
 
     Args:
         rows: published runs.
-        tiers: highest first.
+        tiers: the lowest first.
         measured: claims that benchmarks have judged.
     """
-    claims = [claim for experiment in EXPERIMENTS.values() for claim in experiment.claims]
-    judged = [_line(claim, *judge(claim, rows, tiers)) for claim in claims]
+    claims = [(name, claim) for name, experiment in EXPERIMENTS.items() for claim in experiment.claims]
+    judged = [_line(claim, *judge_claim(name, claim, rows, tiers)) for name, claim in claims]
     return pd.DataFrame([*judged, *(_line(claim, claim.judgement, "benchmark") for claim in measured)])
 
 
@@ -34,15 +36,25 @@ def _line(claim: Claim | MeasuredClaim, judgement: Judgement, tier: str) -> dict
     }
 
 
-def judge(claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> tuple[Judgement, str]:
-    """Judge a claim tier by tier until one has its runs."""
+def judge_claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> tuple[Judgement, str]:
+    """Judge a claim at the best level that has its runs.
+
+    Args:
+        name: Of the claim's experiment.
+        claim: The claim.
+        rows: Valid runs.
+        tiers: The lowest first.
+
+    Returns:
+        The judgement and its level in words, empty without runs.
+    """
     best = claim.check(rows[:0]), ""
-    for tier in tiers:
-        judgement = claim.check(rows[rows["tier"] == tier])
+    for level in levels_of(rows, name, tiers, claim.cells):
+        judgement = claim.check(rows_at(rows, name, EXPERIMENTS[name].variants, level))
         if judgement.verdict != "not attempted":
-            return judgement, tier
-        if judgement != best[0]:  # there are runs, though they say nothing yet
-            best = judgement, tier
+            return judgement, str(level)
+        if judgement != best[0]:  # runs that do not suffice
+            best = judgement, str(level)
     return best
 
 

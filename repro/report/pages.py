@@ -61,7 +61,7 @@ def readme(
     """
     blocks: dict[str, str] = {}
     for name, (title, table) in tables.items():  # one after another, the highest tier first
-        block = f"table:{name.rpartition('_')[0]}"
+        block = f"table:{file_of(name)}"
         shown = f"**{title}**\n\n{table_lines(_transposed(table))}"
         blocks[block] = f"{blocks[block]}\n\n{shown}" if block in blocks else shown
     blocks |= {f"table:benchmarks/{name}": table_lines(brief) for name, brief in briefs.items()}
@@ -74,6 +74,11 @@ def readme(
         return f"{match[1]}\n{content or 'No published run yet.'}\n\n{match[3]}"
 
     return re.sub(r"(<!-- generated:(\S+) -->\n).*?(<!-- end:\2 -->)", filled, text, flags=re.DOTALL)
+
+
+def file_of(table: str) -> str:
+    """Strip the level from a table's name."""
+    return re.sub(r"_(smoke|small|paper)(_x\d+)?$", "", table)
 
 
 def _shown(pictures: Sequence[Picture], prefix: str) -> str:

@@ -35,7 +35,7 @@ def published_ledger(results: Path, runs: pd.DataFrame | None = None) -> pd.Data
         runs: its `published_runs`; None reads them.
     """
     rows = published_runs(results) if runs is None else runs
-    return ledger(rows, tuple(reversed(PUBLISHED_TIERS)), judged(measured(results / "benchmarks")))
+    return ledger(rows, PUBLISHED_TIERS, judged(measured(results / "benchmarks")))
 
 
 def picture(figure: Figure) -> bytes:

@@ -20,6 +20,7 @@ from repro import experiment, plotting
 from repro.arrays import ARRAYS, load_arrays, save_arrays
 from repro.checkpoint import save_tensors
 from repro.data import DENSITIES
+from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
 from repro.likelihood import Recipe, grid, judged, likelihood_rows, log_prob_at, maximum_likelihood, natively
@@ -30,6 +31,8 @@ from repro.training import fit
 
 NAME = "ffjord/fig1_density1d"
 DATA = DENSITIES["mixture_1d"]
+PUBLIC_ITERATIONS = 10_000
+"""Updates of the public script."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class Config(experiment.Config):
     """Solver in training and evaluation."""
     gradient: str = "adjoint"
     """Gradient method."""
-    iterations: int = 10_000
+    iterations: int = PUBLIC_ITERATIONS
     """Updates."""
     batch: int = 100
     """Fresh points per update."""
@@ -133,5 +136,11 @@ EXPERIMENT = Experiment(
     },
     measure=measure,
     evaluate=evaluate,
+    budget=Budget(
+        setting="iterations",
+        unit="updates",
+        full=lambda config: PUBLIC_ITERATIONS,
+        curves={"test_nll": "validation_nll"},
+    ),
     draw={"ffjord_fig1": draw},
 )

@@ -26,6 +26,7 @@ from repro.arrays import ARRAYS, save_arrays
 from repro.checkpoint import save_tensors
 from repro.checks import check_name
 from repro.data import DENSITIES, Density
+from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
 from repro.flows.planar_field import PlanarField
@@ -264,6 +265,12 @@ EXPERIMENT = Experiment(
     smoke_cells=tuple(f"8gaussians{suffix}" for suffix in ("", "_hutchinson", "_glow", "_planar")),
     measure=measure,
     evaluate=evaluate,
+    budget=Budget(
+        setting="iterations",
+        unit="updates",
+        full=lambda config: config.public_iterations,
+        curves={"test_nll": "validation_nll"},
+    ),
     restore=restore,
     draw={"ffjord_fig2": draw_toys},
     animate={"ffjord_toys": animate_toys},

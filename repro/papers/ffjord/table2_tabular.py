@@ -27,11 +27,13 @@ from torch import Tensor
 from repro.checkpoint import save_tensors
 from repro.data import DATASETS, Splits, Table
 from repro.data.tabular import SIZES
+from repro.evaluation.budgets import Budget
+from repro.evaluation.verdicts import Comparability
 from repro.experiment import Context, Experiment
 from repro.flows import CNF, Stack
 from repro.likelihood import judged, natively
 from repro.nets.fields import FIELDS
-from repro.papers.ffjord.tabular_claims import LONGER, TABLE2, TABLE2_CLAIMS
+from repro.papers.ffjord.tabular_claims import MULTIPLES, TABLE2, TABLE2_CLAIMS
 from repro.papers.ffjord.tabular_config import Config
 from repro.papers.ffjord.tabular_deviations import TABLES
 from repro.papers.ffjord.tabular_judging import (
@@ -226,6 +228,18 @@ def _smoke(config: Config) -> Config:
     )
 
 
+def compare_settings(cell: str, config: Config) -> Comparability:
+    """Relate a cell to Table 2: Table 4's architecture, the paper's test, and POWER's noise drawn anew."""
+    if config.data in ("miniboone_partial", "bsds300_patches"):
+        return Comparability(data=False, reason=f"{config.data} holds other rows than the paper's data")
+    full = (5, 3, 10) if config.data == "power" else None
+    if full is not None and (config.n_flows, config.depth, config.multiplier) != full:
+        return Comparability(model=False, reason="one CNF in place of Table 4's five")
+    batch = f"batch of {config.batch:,} rows"
+    opened = ("optimiser", "learning rate and its schedule", "end of the training", "training tolerance", batch)
+    return Comparability(same_test_set=config.data != "power", open=opened)
+
+
 EXPERIMENT = Experiment(
     artefact="FFJORD, Table 2",
     cells=CELLS,
@@ -241,5 +255,12 @@ EXPERIMENT = Experiment(
     deviations=TABLES,
     method="FFJORD",
     baselines={"Gaussian": "gaussian_nll"},
-    longer=LONGER,
+    budget=Budget(
+        setting="iterations",
+        unit="updates",
+        full=lambda config: None,
+        stopped=lambda config, final: config.schedule == "plateau" and final["steps"] < config.iterations,
+        multiples=MULTIPLES,
+    ),
+    comparability=compare_settings,
 )

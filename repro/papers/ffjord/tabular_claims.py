@@ -14,14 +14,23 @@ from statistics import fmean
 import pandas as pd
 
 from repro.cases import Cases, final_cases, paired_cases
+from repro.evaluation.budgets import Variants
+from repro.evaluation.margins import required_seeds
+from repro.evaluation.selection import strongest_source
 from repro.experiment import Claim, Judgement, graded
 from repro.published import Published, load_published
-from repro.results import final_values, results_root, standing_for
+from repro.results import final_values, results_root
 
 TABLE2 = "ffjord/table2_tabular"
 SETS = ("power", "gas", "hepmass", "miniboone", "bsds300")
-LONGER = {"power": "power_long", "power_fm_warm": "power_fm_long_warm"}
-"""Cells that were cut down -> the same with more updates, see `Experiment.longer`."""
+MULTIPLES = {"power": {8: "power_long"}}
+"""Cells with a multiple of another cell's updates, in the tier `small`; see `Budget.multiples`."""
+
+
+def strongest_cells(rows: pd.DataFrame, sets: Sequence[str]) -> dict[str, str]:
+    """Select for each data set the cell of the largest budget with enough seeds, in rows of one tier."""
+    variants, seeds = Variants(multiples=MULTIPLES), required_seeds(TABLE2)
+    return {name: strongest_source(rows, TABLE2, name, variants, seeds) for name in sets}
 
 
 def published_nlls(cell: str) -> dict[str, Published]:
@@ -83,7 +92,7 @@ def _likelihoods(
     above: Sequence[str] = (),
 ) -> Judgement:
     """The verdict on our mean test NLLs of some sets: all reach their bounds but those that should stay above."""
-    cells = {name: standing_for(rows, TABLE2, name, LONGER) for name in sets}
+    cells = strongest_cells(rows, sets)
     found = final_cases(rows, TABLE2, cells, "test_nll")
     ours = {name: fmean(values) for name, values in found.found.items()}
     text = "test NLL in nats: " + ", ".join(f"{name} {nll:.2f}{beside(name)}" for name, nll in ours.items())
@@ -110,7 +119,7 @@ def probes_add_little(rows: pd.DataFrame) -> Judgement:
     A field grows rougher as it is trained, and the noise with it: a training cut short decides only where it does not
     hold. On POWER the one with the most updates counts.
     """
-    cells = {name: standing_for(rows, TABLE2, name, LONGER) for name in SETS}
+    cells = strongest_cells(rows, SETS)
     found = final_cases(rows, TABLE2, cells, "probe_variance")
     largest = {name: max(values) for name, values in found.found.items()}
     text = "variance in nats²: " + ", ".join(f"{name} {value:.1e}" for name, value in largest.items())

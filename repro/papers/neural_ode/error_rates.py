@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from repro.cases import at_most_partly
+from repro.evaluation.statistics import welch_half_width
 from repro.experiment import Verdict
 from repro.results import final_values
-from repro.verdicts import welch_half_width
 
 TABLE1 = "neural_ode/table1_mnist"
 CONVOLUTIONAL = ("resnet", "rknet", "odenet", "one_block", "no_block")

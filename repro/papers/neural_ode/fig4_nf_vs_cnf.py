@@ -26,6 +26,7 @@ from repro.arrays import ARRAYS, save_arrays
 from repro.checkpoint import save_tensors
 from repro.checks import check_name
 from repro.data import ENERGIES, Energy
+from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
 from repro.flows.planar import PlanarFlow
@@ -202,6 +203,12 @@ EXPERIMENT = Experiment(
     smoke_cells=("u1_cnf_32", "u1_nf_32"),
     measure=measure,
     evaluate=evaluate,
+    budget=Budget(
+        setting="iterations",
+        unit="updates",
+        full=lambda config: config.paper_iterations,
+        multiples={cell: {10: f"{cell}_x10"} for cell in CELLS if not cell.endswith("_x10")},
+    ),
     draw={"node_fig4": draw_fig4},
     tables={"node_fig4": fig4_table},
     claims=FIG4_CLAIMS,

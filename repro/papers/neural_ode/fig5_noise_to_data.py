@@ -25,6 +25,7 @@ from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
 from repro.checkpoint import save_tensors
 from repro.data import DENSITIES, Density
+from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
 from repro.flows.planar import PlanarFlow
@@ -212,6 +213,9 @@ EXPERIMENT = Experiment(
     smoke_cells=("circles_cnf", "circles_nf", "example"),
     measure=measure,
     evaluate=evaluate,
+    budget=Budget(
+        setting="iterations", unit="updates", full=lambda config: None, curves={"test_nll": "validation_nll"}
+    ),
     draw={"node_fig5": draw_fig5},
     animate={"node_fig5": animate_fig5},
     tables={"node_fig5": fig5_table},

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repro import plotting
-from repro.papers.neural_ode.claims import COST, TABLE1, by_network, compiled_alone
+from repro.evaluation.statistics import binomial_interval, z_statistic
+from repro.papers.neural_ode.claims import COST, TABLE1
 from repro.published import Published, load_published
 from repro.results import curve, final_values, outcomes, results_root
-from repro.verdicts import Verdict, binomial_interval, error_verdict, z_statistic
 
 TEST_IMAGES = 10_000
 """Of MNIST; the paper's errors are rates on them."""
@@ -37,23 +37,28 @@ VARIANTS = {
 
 
 def table1(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 with the ablations; errors with Wilson's 95 % interval on the test images.
+    """Tabulate Table 1 with the ablations; errors with Wilson's 95 % interval on the test images.
 
-    A network without a run in the tier has no line, and a column with nothing in it is left out: what of the paper was
-    not run stands in the table of comparison. What a step costs is measured with the reference engine, and not in every
-    tier; it stands where it was.
+    A network without a run at the level has no line, and an empty column is left out: what of the paper was not run is
+    in the table of comparison, with the verdicts. The cost of a step is measured with the reference engine, and not in
+    every tier.
 
     Args:
-        rows: the runs of one tier.
+        rows: the runs of one level.
     """
-    tier, compiled = str(rows["tier"].iloc[0]), set(compiled_alone(rows).values())
-    published, rows = _published(), by_network(rows)
+    published, compiled = _published(), _by_compiled_engine(rows)
     names = {cell: f"{name}, compiled engine" if cell in compiled else name for cell, name in NETWORKS.items()}
     here = set(rows.loc[rows["experiment"].isin((TABLE1, COST)), "cell"].str.removesuffix("_public"))
-    lines = [_line(rows, published, cell, name, tier) for cell, name in names.items() if cell in here]
+    lines = [_line(rows, published, cell, name) for cell, name in names.items() if cell in here]
     table = pd.DataFrame(lines, columns=None if lines else ["network"])
     table.loc[table["network"].isin([names[cell] for cell in compiled]), list(COSTS)] = "-"
     return table.loc[:, ~table.isin(["-", "not run"]).all()]
+
+
+def _by_compiled_engine(rows: pd.DataFrame) -> set[str]:
+    """Collect the networks whose runs took their steps by the compiled engine."""
+    ours = rows[rows["experiment"] == TABLE1]
+    return set(ours.loc[(ours["source_cell"] != ours["cell"]) & ours["source_cell"].str.contains("_compiled"), "cell"])
 
 
 def _published() -> dict[tuple[str, str], Published]:
@@ -62,11 +67,8 @@ def _published() -> dict[tuple[str, str], Published]:
     return {(number.cell, number.metric): number for number in numbers if number.experiment == TABLE1}
 
 
-def _line(
-    rows: pd.DataFrame, published: dict[tuple[str, str], Published], cell: str, name: str, tier: str
-) -> dict[str, str]:
+def _line(rows: pd.DataFrame, published: dict[tuple[str, str], Published], cell: str, name: str) -> dict[str, str]:
     error, size = published.get((cell, "test_error")), published.get((cell, "parameters"))
-    judged = "-" if error is None else judge_error(error, rows, tier).status
     return {
         "network": name,
         "error, paper": f"{error.printed} %" if error else "-",
@@ -74,7 +76,6 @@ def _line(
         "error, public protocol": _error(rows, f"{cell}_public"),
         "standard errors from the ResNet, paper": _distance(_published_errors(published, cell, "resnet")),
         "standard errors from the ResNet, ours": _distance(_our_errors(rows, cell, "resnet")),
-        "verdict": judged,
         "error at a tenth of the tolerance": _format(rows, TABLE1, cell, "test_error_tight", "{:.2f} %"),
         "parameters, paper": f"{size.printed} M" if size else "-",
         "parameters, ours": _format(rows, TABLE1, cell, "parameters", "{:,.0f}"),
@@ -86,14 +87,6 @@ def _line(
         "share of the public budget": _format(rows, TABLE1, cell, "budget_share", "{:.1%}"),
         "runs": outcomes(rows[(rows["experiment"] == TABLE1) & (rows["cell"] == cell)]) or "not run",
     }
-
-
-def judge_error(number: Published, rows: pd.DataFrame, tier: str) -> Verdict:
-    """The verdict on a test error; the MLP's is quoted from another paper with another protocol."""
-    rows = by_network(rows)
-    images = final_values(rows, TABLE1, number.cell, "test_images")
-    errors = final_values(rows, TABLE1, number.cell, "test_error")
-    return error_verdict(number, errors, round(images[0]) if images else 1, tier=tier, comparable=number.cell != "mlp")
 
 
 def table1_cost(rows: pd.DataFrame) -> pd.DataFrame:
@@ -180,8 +173,7 @@ def _evaluations(rows: pd.DataFrame, cell: str) -> str:
 
 def draw_errors(rows: pd.DataFrame) -> Figure:
     """Test errors, ours by both protocols and the paper's, all with the 95 % interval of 10,000 test images."""
-    published, rows = _published(), by_network(rows)
-    tier = str(rows["tier"].iloc[0])
+    published, tier = _published(), str(rows["tier"].iloc[0])
     paper = {cell: next(iter(_published_errors(published, cell)), None) for cell in NETWORKS}
     clean, public = ({cell: _counts(rows, cell + suffix) for cell in NETWORKS} for suffix in ("", "_public"))
     figure, (axis,) = plotting.new_figure(1, 1, panel=(1.6 * plotting.COLUMN_WIDTH, 2.8))

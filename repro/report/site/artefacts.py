@@ -3,6 +3,7 @@
 from repro.experiment import Deviation, Experiment
 from repro.papers import EXPERIMENTS, PAPERS
 from repro.report.pages import Picture
+from repro.report.pages import file_of as file_of_table
 from repro.report.site.figures import figure, origin_of_runs
 from repro.report.site.markup import ARXIV, Markup, facts, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material, Run, dates, hardware
@@ -38,7 +39,7 @@ def known(material: Material, name: str) -> list[tuple[str, str | Markup]]:
     failed = sum(run.info["status"] != "ok" for run in runs)
     verdicts = [line["verdict"] for _, line in material.lines(name)]
     return [
-        ("Tier", material.tier(name) or "not run"),
+        ("Tier", str(material.level(name) or "not run")),
         ("Share of the budget", material.share(name)),
         ("Runs", f"{len(runs)}{f', {failed} of them failed' if failed else ''}"),
         ("Hardware", hardware(runs)),
@@ -81,7 +82,7 @@ def of_experiment(material: Material, name: str) -> list[Picture]:
 
 
 def _tables(material: Material, experiment: Experiment) -> Markup:
-    chosen = [key for key in material.tables if key.rpartition("_")[0] in experiment.tables]
+    chosen = [key for key in material.tables if file_of_table(key) in experiment.tables]
     files = [(key, *material.tables[key]) for key in chosen]
     return markup(
         markup(
@@ -98,10 +99,11 @@ def _deviations(deviations: tuple[Deviation, ...]) -> Markup:
 
 
 def _commands(material: Material, name: str) -> Markup:
-    tier = material.tier(name) or "small"
+    tiers = dict.fromkeys((material.tier(name) or "small", "paper"))
+    commands = "\n".join(f"python -m repro run {name} --tier {tier}" for tier in tiers)
     return markup(
         paragraph("The cells that run where none is named, in this report's tier and by the paper's own recipe:"),
-        tag("pre", tag("code", f"python -m repro run {name} --tier {tier}\npython -m repro run {name} --tier paper")),
+        tag("pre", tag("code", commands)),
         paragraph("The command that made each run stands in the list below." if material.runs[name] else None),
     )
 

@@ -56,7 +56,7 @@ def origin_of_runs(material: Material, name: str) -> Markup:
         noun = "1 run" if len(own) == 1 else f"{len(own)} runs"
         words = link(place, f"{noun} of {EXPERIMENTS[experiment].artefact}")
         parts += [", " if parts else "", words, f" ({', '.join(filter(None, (hardware(own), dates(own))))})"]
-    return markup(f"Drawn in tier {material.tier(name)} from ", parts, ".")
+    return markup(f"Drawn in tier {material.level(name)} from ", parts, ".")
 
 
 def origin_of_files(sources: Sequence[Source]) -> Markup:

@@ -11,14 +11,13 @@ from repro.report.site.markup import ARXIV, Markup, link, markup, page, paragrap
 from repro.report.site.material import Material, dates, hardware
 from repro.report.site.measurements import file_of_subject, sources_of
 from repro.report.site.numbers import file_of
-from repro.report.site.tables import OPEN, SIGNS, Cell, Line, badge, counts, rank, table
+from repro.report.site.tables import Cell, Line, badge, counts, rank, sign_of, table
 from repro.report.subjects import SUBJECTS, Subject
 
 TITLE = "Do the claims of Neural ODE and FFJORD hold, and what do they cost?"
 TIERS = (
     "A tier says how much of the paper's recipe was run: small means something, with its share of the budget stated "
-    "where the paper or its code gives one; paper is the paper's recipe, and the only tier whose trained numbers are "
-    "judged against the paper's."
+    "where the paper or its code gives one; paper is the paper's recipe. What counts as complete is a rule of its own."
 )
 
 
@@ -58,7 +57,7 @@ def _bar(verdicts: list[str]) -> Markup:
 
 
 def _kind(verdict: str) -> str:
-    return SIGNS.get(verdict, OPEN)[0]
+    return sign_of(verdict)[0]
 
 
 def _artefacts(material: Material) -> Markup:
@@ -85,8 +84,8 @@ def _artefact(material: Material, name: str) -> Line:
     place = tag("a", EXPERIMENTS[name].artefact, href=file_of(name))
     values = (
         _counted([str(verdict) for verdict in ledger.get("verdict", [])]),
-        _counted([verdict.partition(":")[0] for verdict in numbers]),
-        material.tier(name) or "not run",
+        _counted([verdict.partition(" by ")[0] for verdict in numbers]),
+        str(material.level(name) or "not run"),
         material.share(name) or "-",
     )
     last = max((run.date for run in runs), default="") or "-"

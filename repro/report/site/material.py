@@ -9,9 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from repro.evaluation.selection import Level
 from repro.papers import EXPERIMENTS
 from repro.published import Published
 from repro.report.benchmarks import Measured, made_by
+from repro.report.evidence import select_evidence
 from repro.report.pages import Picture
 from repro.report.subjects import Subject
 from repro.results import final_values
@@ -101,14 +103,24 @@ class Material:
         """The benchmark files."""
         return [_source(path, self.benchmarks) for path in sorted(self.benchmarks.glob("*/*.json"))]
 
+    def level(self, experiment: str) -> Level | None:
+        """Select the level behind an experiment's figures, tables and page; None where it was not run."""
+        return self._evidence[experiment][1]
+
     def tier(self, experiment: str) -> str:
-        """The highest tier in which an experiment was run, or nothing."""
-        present = {run.info["tier"] for run in self.runs[experiment]}
-        return next((tier for tier in reversed(self.tiers) if tier in present), "")
+        """Name the tier of that level; empty where the experiment was not run."""
+        level = self.level(experiment)
+        return level.tier if level else ""
+
+    @cached_property
+    def _evidence(self) -> dict[str, tuple[pd.DataFrame, Level | None]]:
+        return {name: select_evidence(self.rows, name, self.tiers) for name in EXPERIMENTS}
 
     def drawn_from(self, experiment: str) -> list[Run]:
-        """The runs behind an experiment's pictures: its own in the highest tier, and those whose weights they read."""
-        own = [run for run in self.runs[experiment] if run.info["tier"] == self.tier(experiment)]
+        """List the runs behind an experiment's pictures: those of its level, and those whose weights they read."""
+        rows = self._evidence[experiment][0]
+        folders = set(rows.loc[rows["experiment"] == experiment, "run"])
+        own = [run for run in self.runs[experiment] if run.folder in folders]
         read = {str(Path(file).parent) for run in own for file in run.info.get("inputs") or {}}
         known = {f"{self.root.name}/{run.folder}": run for runs in self.runs.values() for run in runs}
         return own + [run for key, run in known.items() if key in read and run not in own]
@@ -128,8 +140,8 @@ class Material:
         return self.claims[self.claims["id"].isin(list(ids))]
 
     def share(self, experiment: str) -> str:
-        """The share of the paper's or the public code's budget over the cells of the highest tier; empty if unknown."""
-        rows = self.rows[self.rows["tier"] == self.tier(experiment)]
+        """Print the share of the paper's or the public code's budget over the cells of the level; empty if unknown."""
+        rows = self._evidence[experiment][0]
         values = [
             v for cell in EXPERIMENTS[experiment].cells for v in final_values(rows, experiment, cell, "budget_share")
         ]

@@ -22,7 +22,7 @@ VERDICTS = {
 }
 """Headings, in their order, of the claims by verdict."""
 
-JUDGED = ("match", "better", "worse", "differs", "inconclusive")
+JUDGED = ("agrees", "better", "worse", "differs", "not told apart")
 """Verdicts on a number that compare ours with the paper's."""
 
 
@@ -77,7 +77,7 @@ def _blocks(parts: Sequence[Part]) -> Iterator[str]:
 def _scope(material: Material, runs: int) -> list[str]:
     titles = " and ".join(f'"{title}"' for title in PAPERS.values())
     claims = material.claims.get("verdict", pd.Series(dtype=str))
-    printed = material.comparison[~material.comparison["verdict"].str.startswith(("cited", "an order"))]
+    printed = material.comparison[~material.comparison["verdict"].isin(("cited", "no number"))]
     beside = (printed["ours"] != "-").sum()
     return [
         f"{titles}: {len(claims)} claims that can be tested, {_counted(claims) or 'none judged'}, from {runs} runs"
@@ -103,6 +103,7 @@ def _artefacts(material: Material) -> pd.DataFrame:
                 "artefact": experiment.artefact,
                 "tiers": ", ".join(tier for tier in material.tiers if tier in tiers) or "not run",
                 "runs": str(len(material.runs[name])),
+                "shown": str(material.level(name) or "-"),
                 "share of the budget": material.share(name) or "-",
                 "its printed numbers": ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) or "none",
             }

@@ -9,18 +9,21 @@ from repro.report.site.markup import Attribute, Child, Markup, markup, tag
 
 SIGNS = {
     "reproduced": ("good", "✓"),
-    "match": ("good", "✓"),
+    "agrees": ("good", "✓"),
+    "reaches": ("good", "✓"),
     "better": ("good", "▲"),
     "partly": ("mixed", "◐"),
     "inconclusive": ("mixed", "?"),
+    "not told apart": ("mixed", "?"),
+    "still improving": ("mixed", "↗"),
     "not reproduced": ("bad", "✗"),
     "worse": ("bad", "▼"),
-    "differs": ("bad", "≠"),
+    "differs": ("mixed", "≠"),
 }
 """Kind and sign of each verdict that says something; all others are open. The sign tells them apart without colour."""
 
 OPEN = ("open", "○")
-ORDER = (*SIGNS, "not comparable", "not run", "not attempted")
+ORDER = (*SIGNS, "incomplete", "untrusted", "other protocol", "no verdict", "no data", "not run", "not attempted")
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,19 @@ class Line:
 
 def badge(verdict: str) -> Markup:
     """A verdict with its sign."""
-    kind, sign = SIGNS.get(verdict, OPEN)
+    kind, sign = sign_of(verdict)
     return tag("span", tag("span", sign, aria_hidden="true"), f" {verdict}", class_=f"badge {kind}")
 
 
+def sign_of(verdict: str) -> tuple[str, str]:
+    """Look up kind and sign of a verdict; of one that still improves, whatever its gain."""
+    return SIGNS.get(verdict.partition(" by ")[0], OPEN)
+
+
 def rank(verdict: str) -> int:
-    """Where a verdict stands when they are sorted: the best first, open ones last."""
-    return ORDER.index(verdict) if verdict in ORDER else len(ORDER)
+    """Rank a verdict for sorting: the best first, open ones last."""
+    word = verdict.partition(" by ")[0]
+    return ORDER.index(word) if word in ORDER else len(ORDER)
 
 
 def counts(verdicts: Iterable[str]) -> Markup:

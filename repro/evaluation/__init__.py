@@ -1,0 +1,1 @@
+"""Evaluation rules: intervals, margins, completeness, and the verdict on a published number."""
