@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from repro import commands, compare_command, plan_command, show_command
+from repro import commands, compare_command, export_command, plan_command, show_command
 from repro.commands import EXIT_FAILED, Failure, pick_device
 
 EXIT_USAGE, EXIT_PAUSED, EXIT_INTERRUPTED = 2, 75, 130
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
     report.set_defaults(function=commands.report)
     compare_command.register(verbs)
+    export_command.register(verbs)
     evaluate = verbs.add_parser("evaluate", help="recompute a run's final numbers from its weights")
     evaluate.add_argument("run", type=Path, help="a run's folder, with model.safetensors in it")
     evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -43,6 +43,14 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
+def suite_version() -> str | None:
+    """Read the suite's version; None where it is not installed."""
+    try:
+        return version("neural-ode-ffjord-suite")
+    except PackageNotFoundError:
+        return None
+
+
 def git_state() -> dict[str, Any]:
     """Commit of the checkout and whether files outside results/ differ from it; None where there is no git."""
     top = Path(__file__).resolve().parents[1]

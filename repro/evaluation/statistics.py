@@ -79,7 +79,7 @@ def upper_bound(values: Sequence[float]) -> float:
 
 
 def crossed_interval(
-    first: Mapping[int, Bool[np.ndarray, " n"]], second: Mapping[int, Bool[np.ndarray, " n"]]
+    first: Mapping[int, Bool[np.ndarray, " _n"]], second: Mapping[int, Bool[np.ndarray, " _n"]]
 ) -> Interval:
     """Compute the 95 % interval of the difference of two error rates, paired by seed and by test point.
 

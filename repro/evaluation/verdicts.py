@@ -52,6 +52,7 @@ MEANING: Mapping[Status, str] = {
 }
 """Every word of a verdict with its meaning."""
 
+
 @dataclass(frozen=True)
 class Comparability:
     """Relation of a cell's model, data and test to those of the paper's number.

@@ -223,7 +223,7 @@ def test_verdicts_differ_by_word_and_sign():
 def test_an_artefact_s_page_has_numbers_with_intervals_and_provenance(full):
     text = plain(pages(full)[file_of(TABLE1)])
     assert "0.630 [0.493, 0.805]" in text  # one seed: Wilson's
-    assert "0.550 ± 0.071 [0.423, 0.715]" in text  # two seeds of one test set: Wilson's of their mean
+    assert "0.550 ± 0.071 [-0.085, 1.185]" in text  # two seeds: Student's with one degree of freedom
     assert "Share of the budget 5 %" in text
     assert "Run on 2026-01-01 to 2026-01-02" in text
     assert f"python -m repro run {TABLE1} --tier paper" in text

@@ -27,7 +27,7 @@ def number(cell):
 NUMBERS = [number("odenet"), number("resnet"), number("rknet")]
 COMPARISON = pd.DataFrame(
     {
-        "verdict": ["match", "not run", "cited, not rerun"],
+        "verdict": ["agrees", "not run", "cited"],
         "ours": ["0.42", "-", "-"],
         "cell": ["odenet", "resnet", "rknet"],
     }

@@ -139,7 +139,7 @@ EXPERIMENT = Experiment(
     budget=Budget(
         setting="iterations",
         unit="updates",
-        full=lambda config: PUBLIC_ITERATIONS,
+        full=lambda config: float(PUBLIC_ITERATIONS),
         curves={"test_nll": "validation_nll"},
     ),
     draw={"ffjord_fig1": draw},

@@ -268,7 +268,7 @@ EXPERIMENT = Experiment(
     budget=Budget(
         setting="iterations",
         unit="updates",
-        full=lambda config: config.public_iterations,
+        full=lambda config: float(config.public_iterations),
         curves={"test_nll": "validation_nll"},
     ),
     restore=restore,

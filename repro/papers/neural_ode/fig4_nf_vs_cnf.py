@@ -206,7 +206,7 @@ EXPERIMENT = Experiment(
     budget=Budget(
         setting="iterations",
         unit="updates",
-        full=lambda config: config.paper_iterations,
+        full=lambda config: float(config.paper_iterations),
         multiples={cell: {10: f"{cell}_x10"} for cell in CELLS if not cell.endswith("_x10")},
     ),
     draw={"node_fig4": draw_fig4},

@@ -241,7 +241,7 @@ EXPERIMENT = Experiment(
     budget=Budget(
         setting="epochs",
         unit="epochs",
-        full=lambda config: PAPER_EPOCHS,
+        full=lambda config: float(PAPER_EPOCHS),
         multiples={cell: {2: f"{cell}_x2"} for cell in DOUBLED},
     ),
     comparability=compare_settings,

@@ -62,7 +62,7 @@ TOPICS = (
         (
             "repro.results",
             "repro.provenance",
-            "repro.verdicts",
+            "repro.evaluation.verdicts",
             "repro.published",
             "repro.arrays",
             "repro.plotting",
