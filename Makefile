@@ -5,6 +5,8 @@ TIER ?= smoke
 DEVICE ?= auto
 SEEDS ?= 0
 SUBSET ?=
+JOBS ?= 2
+MINUTES ?= 160
 VENV := .venv
 # `make PYTHON=/path/to/python …` uses an environment of yours and installs nothing.
 ifeq ($(origin PYTHON), undefined)
@@ -16,12 +18,12 @@ export PYTHONPATH := $(CURDIR)
 RUN := $(PYTHON) -m repro run
 OPTIONS := --tier $(TIER) --device $(DEVICE) --seed $(SEEDS)
 
-.PHONY: help setup test check reproduce reproduce-odenet reproduce-planar-cnf reproduce-ffjord report bench bench-quick notebooks test-report clean
+.PHONY: help setup test check reproduce reproduce-odenet reproduce-planar-cnf reproduce-ffjord report queue bench bench-quick notebooks test-report clean
 
 help: ## explain the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: TIER=smoke|small|paper (now $(TIER))  DEVICE=auto|cpu|cuda (now $(DEVICE))  SEEDS=\"0 1 2\"  PYTHON=…  SUBSET=\"memory nfe …\""
+	@echo "  variables: TIER=smoke|small|paper (now $(TIER))  DEVICE=auto|cpu|cuda (now $(DEVICE))  SEEDS=\"0 1 2\"  PYTHON=…  SUBSET=\"memory nfe …\"  JOBS=$(JOBS)  MINUTES=$(MINUTES)"
 
 setup: $(READY) ## create .venv with the pinned versions (once)
 
@@ -46,6 +48,9 @@ reproduce-planar-cnf: $(READY) ## Neural ODE: Section 4, Figures 4 and 5 (planar
 
 reproduce-ffjord: $(READY) ## FFJORD: Figures 1, 2 and 8 (toy densities), Table 2 (tables)
 	$(RUN) 'ffjord/*' $(OPTIONS); status=$$?; $(PYTHON) -m repro report --local && exit $$status
+
+queue: $(READY) ## work through results/QUEUE.md at low priority, resumable
+	$(PYTHON) -m repro queue --jobs $(JOBS) --publish --max-minutes $(MINUTES)
 
 report: $(READY) ## rebuild tables, figures and the README's generated part from the published runs
 	$(PYTHON) -m repro report

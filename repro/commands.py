@@ -1,4 +1,4 @@
-"""The commands that only look: list, evaluate, data, doctor; and report, which draws."""
+"""Options and errors of all verbs, and the commands list, report, evaluate, data and doctor."""
 
 import argparse
 import dataclasses
@@ -8,13 +8,54 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_USAGE, EXIT_PAUSED = 1, 2, 75
 
 
 class Failure(Exception):
     """Something that ends a command with one line and exit code 1."""
+
+
+class UsageError(Failure):
+    """A request that cannot be met as it stands: one line and exit code 2."""
+
+
+def read_count(text: str) -> int:
+    """Read an option that counts something: threads, processes, seeds."""
+    return _check_range(int(text), 1, 2**31 - 1)
+
+
+def read_minutes(text: str) -> float:
+    """Read a finite number of minutes, 0 included."""
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text} is no number of minutes")
+    return value
+
+
+def read_seed(text: str) -> int:
+    """Read a seed, from 0 to 2^63 - 1."""
+    return _check_range(int(text), 0, 2**63 - 1)
+
+
+def _check_range(number: int, least: int, largest: int) -> int:
+    if not least <= number <= largest:
+        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {largest}")
+    return number
+
+
+def add_seed_options(parser: argparse.ArgumentParser) -> None:
+    """Add --seed and --seeds, which exclude each other."""
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=read_seed, nargs="+", default=[0], help="seeds by their numbers (default: 0)")
+    seeds.add_argument("--seeds", type=read_count, metavar="N", help="seeds 0 to N - 1")
+
+
+def select_seeds(options: argparse.Namespace) -> Sequence[int]:
+    """List the seeds that --seed or --seeds asks for."""
+    return options.seed if options.seeds is None else range(options.seeds)
 
 
 def pick_device(name: str) -> Any:  # noqa: ANN401 (torch is imported late: --help stays fast)

@@ -116,6 +116,23 @@ def recorded(known: Records, name: str, digest: str, device: torch.device) -> Es
     return Estimate(mean, max(memory, default=math.nan), f"{runs} on {where}", chosen == machine)
 
 
+def estimate_cost(costs: Records, name: str, cell: str, digest: str, device: torch.device) -> Estimate | None:
+    """Estimate a cell's cost from records of this kind of machine, else from first steps here, else from any record.
+
+    Args:
+        costs: as `records` gives them.
+        name: of the experiment.
+        cell: its cell.
+        digest: of the cell's settings in its tier.
+        device: where it would run.
+    """
+    estimate = recorded(costs, name, digest, device)
+    if estimate is None or not estimate.here:
+        steps = kept(name, cell, digest, device)
+        estimate = steps.estimate() if steps else estimate
+    return estimate
+
+
 def _finite(values: Iterable[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 

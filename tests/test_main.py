@@ -139,11 +139,12 @@ def test_errors_made_of_rounding_may_differ_from_the_record_by_their_factor():
     [
         (["neural_ode/table9"], "error: no experiment 'neural_ode/table9'; there are: neural_ode/table1_mnist"),
         (["neural_ode/table1_mnist", "resnt"], "error: no cell 'resnt' in Neural ODE, Table 1; there are: mlp, resnet"),
+        (["neural_ode/table1_mnist", "mlp", "rs*"], "error: no cell 'rs*' in Neural ODE, Table 1; there are: mlp"),
     ],
 )
 def test_what_is_unknown_is_answered_with_what_there_is(call, words, line):
     code, out, err = call("run", *words)
-    assert code == 1
+    assert code == 2
     assert out == ""
     assert err.startswith(line)
     assert err.count("\n") == 1
@@ -197,7 +198,9 @@ def test_missing_weights_are_one_line_with_the_command(call):
 @pytest.mark.parametrize(
     "words",
     [[], ["fly"], ["list", "--rtol", "1"], ["run"], ["run", "neural_ode/table1_mnist", "mlp", "--tier", "huge"],
-     [*MLP, "--no-such-setting", "1"], [*MLP, "--solver.rtol", "-1"], [*MLP, "--gradient", "magic"]],
+     [*MLP, "--no-such-setting", "1"], [*MLP, "--solver.rtol", "-1"], [*MLP, "--gradient", "magic"],
+     [*MLP, "--threads", "0"], [*MLP, "--max-minutes", "nan"], [*MLP, "--seed", "-1"], [*MLP, "--jobs", "0"],
+     [*MLP, "--shard", "2/2"], [*MLP, "--shard", "1"], [*MLP, "--shard", "-1/2"]],
 )  # fmt: skip
 def test_wrong_usage_is_2(call, words):
     assert call(*words)[0] == 2
@@ -207,7 +210,7 @@ def test_wrong_usage_is_2(call, words):
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (["--help"], ["list", "run", "report", "compare", "evaluate", "data", "doctor"]),
+        (["--help"], ["list", "run", "queue", "report", "compare", "evaluate", "data", "doctor"]),
         (["run", "--help"], ["--tier", "--publish", "--max-minutes"]),
         (["run", "neural_ode/table1_mnist", "mlp", "--help"], ["--tier", "--solver.rtol", "--epochs"]),
         (["run", "neural_ode/table1_mnist", "-h"], ["--tier", "--solver.rtol", "--epochs"]),
@@ -248,9 +251,9 @@ def test_exit_codes_of_several_cells(monkeypatch, call):
     def ends_with(*codes):
         remaining = iter(codes)
 
-        def start(command):
+        def start(command, **settings):
             started.append(command)
-            return real([sys.executable, "-Sc", f"import os; {next(remaining)}"])
+            return real([sys.executable, "-Sc", f"import os; {next(remaining)}"], **settings)
 
         monkeypatch.setattr(subprocess, "Popen", start)
 

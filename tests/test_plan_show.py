@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,8 +139,8 @@ def test_a_probe_does_not_train_what_a_cell_needs_first():
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["nothing"], 1, "error: no experiment 'nothing'"),
-        (["ffjord/*", "nothing"], 1, "error: no cell 'nothing' in ffjord/fig1_density1d"),
+        (["nothing"], 2, "error: no experiment 'nothing'"),
+        (["ffjord/*", "nothing"], 2, "error: no cell 'nothing' in ffjord/fig1_density1d"),
         (["ffjord/*", "--measure", "0"], 2, "0 is no positive number of seconds"),
     ],
 )
@@ -215,11 +217,17 @@ def test_show_says_what_there_is(call, words, said):
 
 
 def test_seeds_are_counted_from_0(call, monkeypatch):
-    jobs = []
-    monkeypatch.setattr("repro.__main__._run_child", lambda job, *_: jobs.append(job) or 0)
+    commands = []
+
+    def start(command, **settings):
+        commands.append(command)
+        return subprocess.Popen([sys.executable, "-Sc", ""], **settings)
+
+    monkeypatch.setattr("repro.scheduling.subprocess", SimpleNamespace(Popen=start, PIPE=-1, TimeoutExpired=OSError))
     assert call("run", "neural_ode/table1*", "one*_block", "--seeds", "2")[0] == 0
     experiments = ("neural_ode/table1_mnist", "neural_ode/table1_cost")
-    assert jobs == [(name, "one_block", seed) for name in experiments for seed in (0, 1)]
+    expected = [[name, "one_block", "--tier", "smoke", "--seed", str(seed)] for name in experiments for seed in (0, 1)]
+    assert [command[4:10] for command in commands] == expected
 
 
 @pytest.mark.parametrize("words", [["--seeds", "0"], ["--seeds", "x"], ["--seeds", "2", "--seed", "1"]])
