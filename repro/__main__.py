@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="rebuild tables, figures and the README's generated part")
     report.add_argument("--local", action="store_true", help="also show this machine's own runs (in results/local/)")
     report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
+    report.add_argument("--json", action="store_true", help="with --check: print what is wrong as JSON")
     report.set_defaults(function=commands.report)
     compare_command.register(verbs)
     evaluate = verbs.add_parser("evaluate", help="recompute a run's final numbers from its weights")
