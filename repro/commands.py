@@ -105,7 +105,7 @@ def _check_report(options: argparse.Namespace) -> int:
             _print_places(options)
         return 0
     readme = results_root().parent / "README.md"
-    if readme in changed and (marker := pages.missing_marker(readme.read_text(encoding="utf-8"))):
+    if readme in changed and (marker := pages.find_missing_marker(readme.read_text(encoding="utf-8"))):
         print(f"error: {os.path.relpath(readme)} lacks the marker {marker}: put it back", file=sys.stderr)
     elif findings.stale:
         print("generated files are not up to date: run `make report`", file=sys.stderr)

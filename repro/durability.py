@@ -16,7 +16,7 @@ UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 """What a kernel or a file system says of a call that it does not know."""
 
 
-def hidden_sibling(folder: Path, purpose: str) -> Path:
+def name_hidden_sibling(folder: Path, purpose: str) -> Path:
     """Name a folder beside another that no reader takes for a run: dotted, with its purpose as ending."""
     return folder.with_name(f".{folder.name}.{purpose}")
 
@@ -69,7 +69,7 @@ def put_folder(new: Path, place: Path) -> None:
     if not place.exists():
         new.rename(place)
     elif not _exchange(new, place):
-        old = hidden_sibling(place, "old")
+        old = name_hidden_sibling(place, "old")
         shutil.rmtree(old, ignore_errors=True)
         place.rename(old)
         try:
@@ -99,7 +99,7 @@ def delete_folder(folder: Path) -> None:
 
     No error is raised: where even the rename fails, the folder stays whole, for a later try.
     """
-    hidden = hidden_sibling(folder, "deleted")
+    hidden = name_hidden_sibling(folder, "deleted")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         folder.rename(hidden)

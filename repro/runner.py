@@ -23,7 +23,7 @@ from torch import Tensor
 
 from repro.cache import cache_root
 from repro.checkpoint import CheckpointError, load_tensors, write_atomically
-from repro.durability import delete_folder, flush_folder, flush_tree, hidden_sibling, put_folder
+from repro.durability import delete_folder, flush_folder, flush_tree, name_hidden_sibling, put_folder
 from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, settings_of
 from repro.guards import Busy, locked, stop_signals
 from repro.integrity import hash_files
@@ -132,22 +132,22 @@ def _skip(request: Request) -> Outcome | None:
 
 def _delete_leftovers(request: Request) -> None:
     """Delete what a killed clean-up left of a finished run, unless another process works on that run or it fails."""
-    if any(_leftovers(request)):
+    if any(_list_leftovers(request)):
         with suppress(Busy, OSError):
             request.work.parent.mkdir(parents=True, exist_ok=True)
             with locked(request.work):
-                for folder in _leftovers(request):
+                for folder in _list_leftovers(request):
                     shutil.rmtree(folder, ignore_errors=True) if folder.name.startswith(".") else delete_folder(folder)
 
 
-def _leftovers(request: Request) -> Iterator[Path]:
+def _list_leftovers(request: Request) -> Iterator[Path]:
     """List what only a killed process can have left: hidden folders, state without a journal, and that of this run.
 
     State of another run of the cell stays: a forced or a local one that is to go on, one parked by another machine.
     """
     states = (request.work, request.parked.parent) if request.publish else (request.work,)
     places = (request.destination, *states)
-    hidden = (hidden_sibling(place, purpose) for place in places for purpose in ("partial", "old", "deleted"))
+    hidden = (name_hidden_sibling(place, purpose) for place in places for purpose in ("partial", "old", "deleted"))
     yield from (folder for folder in hidden if folder.exists())
     record = read_record(request.destination) or {}
     for folder in filter(Path.exists, states):
@@ -163,7 +163,7 @@ def _discard_earlier_state(request: Request) -> None:
     That is a checkpoint without the journal that says by which code it was made, and, of a forced run, all that is not
     this forced run itself, paused or killed before: its journal names the record that it is to replace.
     """
-    shutil.rmtree(hidden_sibling(request.work, "deleted"), ignore_errors=True)
+    shutil.rmtree(name_hidden_sibling(request.work, "deleted"), ignore_errors=True)
     if _is_this_forced_run(request, request.work) if request.force else (request.work / JOURNAL).exists():
         return
     delete_folder(request.work)
@@ -279,11 +279,11 @@ def _finish(request: Request, context: Context, rows: list[Row], ending: dict[st
         OSError: if it is not there in the end; all that was computed is in the cache then.
     """
     destination = request.destination
-    staging = hidden_sibling(destination, "partial")
+    staging = name_hidden_sibling(destination, "partial")
     try:
         _check_work(request, ending["journal"], ending.pop("artefacts"))
         destination.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in (staging, hidden_sibling(destination, "old")):
+        for leftover in (staging, name_hidden_sibling(destination, "old")):
             shutil.rmtree(leftover, ignore_errors=True)
         shutil.copytree(context.artefacts, staging, ignore=shutil.ignore_patterns(".*", "*.partial"))
         write_rows(staging / "rows.csv", rows)

@@ -487,7 +487,7 @@ def test_files_are_flushed_before_the_rename_and_folders_after_it_and_the_cache_
             calls.append(("rename", str(arguments[0])))
 
     wanted = request()
-    staging = str(durability.hidden_sibling(wanted.destination, "partial"))
+    staging = str(durability.name_hidden_sibling(wanted.destination, "partial"))
     with monkeypatch.context() as watched:
         each_operation(watched, act)
         run(wanted)

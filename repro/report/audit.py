@@ -34,7 +34,7 @@ class Findings:
 
     @property
     def fatal(self) -> bool:
-        """Whether the check fails."""
+        """Tell that the check fails: the one place that decides it."""
         return bool(self.stale or self.digests or self.unbound)
 
 

@@ -49,7 +49,7 @@ def build(results: Path, *, local: bool, write: bool) -> list[Path]:
         OSError: if a file can't be written; each is the old or the new one.
     """
     target, readme = (results / "local", None) if local else (results, results.parent / "README.md")
-    marker = pages.missing_marker(readme.read_text(encoding="utf-8")) if readme and readme.exists() else None
+    marker = pages.find_missing_marker(readme.read_text(encoding="utf-8")) if readme and readme.exists() else None
     if marker and write:
         raise ReportError(f"{readme} lacks the marker {marker}: put it back; nothing was written")
     files = dict(_local(results) if local else _published(results))

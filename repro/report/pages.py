@@ -60,7 +60,7 @@ def table_lines(table: pd.DataFrame) -> str:
     return table.to_markdown(index=False, disable_numparse=True)
 
 
-def missing_marker(text: str) -> str | None:
+def find_missing_marker(text: str) -> str | None:
     """Give the first marker of `README_BLOCKS` that README.md lacks, as it would be written there; None if all are."""
     for name in README_BLOCKS:
         start = text.find(first := f"<!-- generated:{name} -->\n")

@@ -23,7 +23,7 @@ from repro.papers import EXPERIMENTS
 from repro.papers.neural_ode.error_rates import difference, error_rate, seed_spread
 from repro.papers.neural_ode.tables import table1
 from repro.report import build
-from repro.report.pages import README_BLOCKS, missing_marker
+from repro.report.pages import README_BLOCKS, find_missing_marker
 from repro.results import Row, load, write_rows
 
 TABLE1, COST, FIG3 = "neural_ode/table1_mnist", "neural_ode/table1_cost", "neural_ode/fig3_solver_stats"
@@ -362,7 +362,7 @@ def test_a_readme_without_a_marker_is_an_error_that_names_it_and_nothing_is_writ
     assert call("report")[0] == 0
     damaged = damage(readme.read_text())
     readme.write_text(damaged)
-    marker = missing_marker(damaged)
+    marker = find_missing_marker(damaged)
     code, out, err = call("report", "--check")
     assert code == 1
     assert "README.md" in out
@@ -375,11 +375,11 @@ def test_a_readme_without_a_marker_is_an_error_that_names_it_and_nothing_is_writ
 
 def test_every_marker_of_the_readme_is_required():
     text = (PUBLISHED.parents[1] / "README.md").read_text()
-    assert missing_marker(text) is None
+    assert find_missing_marker(text) is None
     assert list(README_BLOCKS) == re.findall(r"<!-- generated:(\S+) -->", text)
     for name in README_BLOCKS:
         for marker in (f"<!-- generated:{name} -->", f"<!-- end:{name} -->"):
-            assert missing_marker(text.replace(marker, "")) == marker
+            assert find_missing_marker(text.replace(marker, "")) == marker
 
 
 def test_smoke_runs_are_too_short_to_judge_a_claim_by(results):
