@@ -1,4 +1,4 @@
-"""The command line: python -m repro list | plan | run | queue | show | report | compare | export | evaluate | data | doctor."""
+"""The command line: python -m repro list, plan, run, queue, show, report, compare, export, evaluate, data, doctor."""
 
 if __name__ == "__main__":  # before anything slow: a signal during the imports ends in one line too
     from repro import signals
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="rebuild tables, figures and the README's generated part")
     report.add_argument("--local", action="store_true", help="also show this machine's own runs (in results/local/)")
     report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
+    report.add_argument("--json", action="store_true", help="with --check: print what is wrong as JSON")
     report.set_defaults(function=commands.report)
     compare_command.register(verbs)
     export_command.register(verbs)

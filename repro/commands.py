@@ -101,17 +101,58 @@ def runs_in_words(runs: Any) -> str:  # noqa: ANN401 (a pandas frame; pandas is 
 def report(options: argparse.Namespace) -> int:
     """Rebuild tables, figures and the README's generated part; with --check only say what differs."""
     from repro.report import build
+    from repro.report.build import ReportError
     from repro.results import results_root
 
-    changed = build(results_root(), local=options.local, write=not options.check)
+    if options.check:
+        return _check_report(options)
+    if options.json:
+        raise Failure("--json is for --check")
+    try:
+        changed = build(results_root(), local=options.local, write=True)
+    except ReportError as error:
+        raise Failure(str(error)) from None
     for path in changed:
-        print(f"{'differs' if options.check else 'wrote'}: {os.path.relpath(path)}")
-    if options.check and changed:
-        print("generated files are not up to date: run `make report`", file=sys.stderr)
-        return EXIT_FAILED
+        print(f"wrote: {os.path.relpath(path)}")
+    _print_places(options)
+    return 0
+
+
+def _print_places(options: argparse.Namespace) -> None:
+    from repro.results import results_root
+
     folder = os.path.relpath(results_root() / "local" if options.local else results_root())
     print(f"look at: {folder}/report/index.html  tables: {folder}/tables  figures: {folder}/figures")
-    return 0
+
+
+def _check_report(options: argparse.Namespace) -> int:
+    """Print what is stale, unbound or contradictory, as JSON or a line each; nothing is written."""
+    from repro.report import build, pages
+    from repro.report.audit import Findings, audit_runs
+    from repro.results import results_root
+
+    changed = build(results_root(), local=options.local, write=False)
+    unbound, digests = ([], []) if options.local else audit_runs(results_root() / "runs")
+    findings = Findings([os.path.relpath(path) for path in changed], unbound, digests)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(findings), indent=2))
+    else:
+        for path in findings.stale:
+            print(f"differs: {path}")
+        for each in [*findings.unbound, *findings.digests]:
+            print(f"{each.run}: {each.problem}")
+    if not findings.fatal:
+        if not options.json:
+            _print_places(options)
+        return 0
+    readme = results_root().parent / "README.md"
+    if readme in changed and (marker := pages.find_missing_marker(readme.read_text(encoding="utf-8"))):
+        print(f"error: {os.path.relpath(readme)} lacks the marker {marker}: put it back", file=sys.stderr)
+    elif findings.stale:
+        print("generated files are not up to date: run `make report`", file=sys.stderr)
+    if findings.unbound or findings.digests:
+        print("published runs are not as they were recorded: restore or repeat them", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def evaluate(options: argparse.Namespace) -> int:

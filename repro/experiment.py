@@ -233,14 +233,24 @@ class Experiment(Generic[C]):
 
         Settings that are None are left out, so that a new optional setting does not orphan the runs made before it.
         """
-        settings = {name: value for name, value in settings_of(config).items() if name != "seed"}
-        text = json.dumps({"version": self.version, **_without_none(settings)}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return compute_digest(settings_of(config), self.version)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
     """A config as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def compute_digest(settings: Mapping[str, Any], version: int) -> str:
+    """Compute the digest of settings as `settings_of` gives them or run.json records them; see `Experiment.digest`.
+
+    Args:
+        settings: JSON values by name; the seed and what is None do not count.
+        version: of the experiment.
+    """
+    counted = {name: value for name, value in settings.items() if name != "seed"}
+    text = json.dumps({"version": version, **_without_none(counted)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _without_none(value: Any) -> Any:  # noqa: ANN401 (JSON)

@@ -24,7 +24,7 @@ from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.papers import EXPERIMENTS
 from repro.provenance import machine_slug
-from repro.results import hours_of, read_rows, results_root, run_folders
+from repro.results import hours_of, read_runs, results_root, rows_of
 from repro.runner import MissingWeights, Request, find_weights
 
 WARM_STEPS = 2
@@ -92,10 +92,10 @@ def records() -> Records:
     """Read what every run cost that is in results/runs/ and results/local/."""
     found: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
     for source in ("runs", "local"):
-        for folder in run_folders(results_root() / source):
-            info = json.loads((folder / "run.json").read_text())
-            if info["status"] == "ok":
-                known = {row.metric: float(row.value) for row in read_rows(folder / "rows.csv") if row.step is None}
+        for folder, info in read_runs(results_root() / source):
+            rows = rows_of(folder) if info["status"] == "ok" else None
+            if rows is not None:
+                known = {row.metric: float(row.value) for row in rows if row.step is None}
                 cost = (info["machine"], hours_of(info, known.get("wall_time")), known.get("peak_memory", float("nan")))
                 found.setdefault((info["experiment"], info["digest"]), []).append(cost)
     return found

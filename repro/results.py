@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -29,9 +32,14 @@ COST_METRICS = frozenset(
 """Metrics that depend on the machine's mood; all others are a function of the config, seed and thread count."""
 KEYS = ("experiment", "cell", "tier", "seed", "machine", "threads", "digest", "status")
 """What of run.json stands beside every row that `load` reads."""
-SCHEMA = 1
 OK = "ok"
 """Status of a run that ended well."""
+KEY_TYPES: Mapping[str, type] = MappingProxyType({key: int if key in ("seed", "threads") else str for key in KEYS})
+"""What run.json must hold to be a record at all."""
+SCHEMA = 2
+"""Of run.json; 2 lists the SHA-256 of every other file of the run."""
+SCHEMAS = (1, SCHEMA)
+"""That this version reads."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def results_root() -> Path:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write rows.csv; floats keep every bit (repr)."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(
@@ -66,24 +74,79 @@ def read_rows(path: Path) -> list[Row]:
     """Read rows.csv back.
 
     Raises:
-        ValueError: if the header is another one.
+        ValueError: if the header is another one or the content no table of numbers; the message names the file.
     """
-    with path.open(newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if tuple(header) != COLUMNS:
-            raise ValueError(f"{path}: expected the header {','.join(COLUMNS)}, found {','.join(header)}")
-        return [Row(m, float(v), u, int(s) if s else None) for m, v, u, s in reader]
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if tuple(header) == COLUMNS:
+                return [Row(m, float(v), u, int(s) if s else None) for m, v, u, s in reader]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path} is damaged ({error})") from None
+    raise ValueError(f"{path}: expected the header {','.join(COLUMNS)}, found {','.join(header)}")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON that reads well in a diff."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
+    path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Read a run's run.json.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        Its content; None where there is none, or none that can be read: such a run counts as not made. Of a file that
+        cannot be read one line on stderr gives the name, once in a process.
+    """
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        _warn_unreadable(path, " ".join(str(error).split()))
+        return None
+    if problem := _describe_gap(content):
+        _warn_unreadable(path, problem)
+        return None
+    return content
+
+
+def _describe_gap(content: object) -> str:
+    """Name what a run.json lacks; empty where it lacks nothing."""
+    if not isinstance(content, dict):
+        return "no JSON object"
+    wrong = [key for key, kind in KEY_TYPES.items() if not isinstance(content.get(key), kind)]
+    return f"without {', '.join(wrong)}" if wrong else ""
+
+
+@cache
+def _warn_unreadable(path: Path, problem: str) -> None:
+    print(f"warning: {path} cannot be read ({problem}); the run counts as not made", file=sys.stderr)
+
+
+def read_runs(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Read the record of every finished run below a root.
+
+    Args:
+        root: results/runs, results/local, or a folder like them.
+
+    Yields:
+        Folder and content of run.json, in the folders' order; never what a killed run left half-moved (dotted), nor a
+        run whose record cannot be read.
+    """
+    for folder in sorted(path.parent for path in root.glob("*/*/*/*/run.json")):
+        if not folder.name.startswith(".") and (record := read_record(folder)) is not None:
+            yield folder, record
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """The folders of finished runs below `root`, in a fixed order; not what a killed run left half-moved (dotted)."""
-    yield from sorted(p.parent for p in root.glob("*/*/*/*/run.json") if not p.parent.name.startswith("."))
+    """List the folders of finished runs below a root, as `read_runs` gives them."""
+    return (folder for folder, _ in read_runs(root))
 
 
 def weights_of(
@@ -99,8 +162,8 @@ def weights_of(
         seed: of the runs.
     """
     for path in sorted((results_root() / source).glob(f"{experiment}/{cell}-{digest}/*-seed{seed}/model.safetensors")):
-        info = json.loads((path.parent / "run.json").read_text())
-        if info["status"] == "ok":
+        info = read_record(path.parent)
+        if info is not None and info["status"] == "ok":
             yield path, info
 
 
@@ -111,19 +174,39 @@ def load(*roots: Path) -> pd.DataFrame:
         One line per row, with the columns experiment, cell, tier, seed, machine, threads, digest, status, source (the
         root's name: runs or local), run (folder relative to its root) before metric, value, unit, step (NaN if final).
     """
-    frames = [_load_run(folder, root) for root in roots for folder in run_folders(root)]
+    loaded = [_load_run(folder, info, root) for root in roots for folder, info in read_runs(root)]
+    frames = [frame for frame in loaded if frame is not None]
     columns = [*KEYS, "source", "run", *COLUMNS]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
-def _load_run(folder: Path, root: Path) -> pd.DataFrame:
-    info = json.loads((folder / "run.json").read_text())
-    rows = pd.DataFrame([vars(row) for row in read_rows(folder / "rows.csv")], columns=list(COLUMNS))
+def _load_run(folder: Path, info: Mapping[str, Any], root: Path) -> pd.DataFrame | None:
+    recorded = rows_of(folder)
+    if recorded is None:
+        return None
+    rows = pd.DataFrame([vars(row) for row in recorded], columns=list(COLUMNS))
     if rows.empty:  # a run that failed before its first row is still a run that was made
         rows = pd.DataFrame([{"metric": "none", "value": float("nan"), "unit": "", "step": None}])
     keys = {key: info[key] for key in KEYS}
     rows["step"] = rows["step"].astype(float)
     return rows.assign(**keys, source=root.name, run=folder.relative_to(root).as_posix())
+
+
+def rows_of(folder: Path) -> list[Row] | None:
+    """Read the rows of a finished run.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        Its rows; None, with one line on stderr, where rows.csv is missing or damaged: such a run counts as not made.
+    """
+    path = folder / "rows.csv"
+    try:
+        return read_rows(path)
+    except (OSError, ValueError) as error:
+        _warn_unreadable(path, " ".join(str(error).split()))
+        return None
 
 
 def hours_of(info: Mapping[str, Any], training_seconds: float | None) -> float:
@@ -135,7 +218,7 @@ def hours_of(info: Mapping[str, Any], training_seconds: float | None) -> float:
         info: What its run.json says.
         training_seconds: Its final row `wall_time`, if it has one.
     """
-    if info.get("resumed") or "end" not in info:
+    if info.get("resumed") or not {"start", "end"} <= info.keys():
         return float("nan") if training_seconds is None else training_seconds / 3600
     start, end = (datetime.fromisoformat(info[key]) for key in ("start", "end"))
     return (end - start).total_seconds() / 3600

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import textwrap
@@ -153,10 +152,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _run(folder: Path) -> Iterator[str]:
-    from repro.results import read_rows
+    from repro.results import read_record, rows_of
 
-    info = json.loads((folder / "run.json").read_text())
-    rows = read_rows(folder / "rows.csv")
+    info, rows = read_record(folder), rows_of(folder)
+    if info is None or rows is None:
+        raise Failure(f"{folder} holds no run that can be read")
     yield f"{info['experiment']} {info['cell']}, seed {info['seed']}, tier {info['tier']}: {info['status']}\n"
     commit = (
         f"{str(info['commit'])[:SHORT]}{' with changes' if info.get('dirty') else ''}" if info.get("commit") else ""
@@ -174,7 +174,7 @@ def _run(folder: Path) -> Iterator[str]:
     )
     yield "\n".join(f"{name:<13} {value}" for name, value in known if value)
     yield ""
-    yield _table(list(_flat(info["config"])), ("setting", "value"))
+    yield _table(list(_flat(info.get("config") or {})), ("setting", "value"))
     yield ""
     yield _table([(r.metric, f"{r.value:.6g}", r.unit) for r in rows if r.step is None], ("metric", "value", "unit"))
     curves: dict[str, list[Any]] = {}

@@ -16,6 +16,7 @@ import pytest
 
 from repro.checkpoint import load_tensors
 from repro.data.files import EMBEDDED
+from repro.loading import NotPublished, load_model
 from repro.training import CHECKPOINT
 
 RUN = ["run", "neural_ode/table1_mnist", "mlp", "--tier", "smoke", "--threads", "1", "--evaluation-limit", "200"]
@@ -214,6 +215,38 @@ def test_a_damaged_checkpoint_ends_in_one_line_that_says_what_to_do(cli, call):
     assert cli.runs == []
     path.unlink()
     assert call(*SHORT)[0] == 0
+
+
+UNREADABLE = {
+    "empty": b"",
+    "cut": b'{"schema": 2, "exp',
+    "not UTF-8": b'{"a": "\xff"}',
+    "keys missing": b'{"status": "ok"}',
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_run_whose_record_cannot_be_read_counts_as_none_for_every_command(cli, call, content):
+    """As a power cut or a full disk leaves it; the other run of the cell stays in sight."""
+    assert call(*SHORT, "--publish")[0] == 0
+    (good,) = cli.results.glob("runs/*/*/*/*")
+    damaged = good.with_name(good.name.replace("seed0", "seed1"))
+    shutil.copytree(good, damaged)
+    (damaged / "run.json").write_bytes(content)
+    first = cli("list")
+    assert first.returncode == 0, first.stderr
+    assert "1 runs with settings of their own" in first.stdout
+    (line,) = first.stderr.splitlines()
+    assert line.startswith(f"warning: {damaged / 'run.json'} cannot be read (")
+    for words in (("show", "neural_ode/table1_mnist", "mlp"), ("plan", "neural_ode/table1_mnist", "mlp")):
+        code, _, err = call(*words)
+        assert code == 0, err
+    code, _, err = call("show", damaged)
+    assert (code, err.splitlines()[-1]) == (1, f"error: {damaged} holds no run that can be read")
+    with pytest.raises(NotPublished):
+        load_model("neural_ode/table1_mnist", "mlp", tier="smoke", seed=1)
+    assert call(*SHORT, "--publish", "--seed", "1")[0] == 0
+    assert len(json.loads((damaged / "run.json").read_text())["files"]) == len(list(damaged.iterdir())) - 1
 
 
 # --- provenance of a real process ------------------------------------------------------------------------------------

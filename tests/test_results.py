@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -104,6 +107,61 @@ def test_a_run_without_rows_still_counts_as_a_run(tmp_path):
 def test_what_a_killed_process_left_half_moved_is_no_run(tmp_path, leftover):
     make_run(tmp_path, f"a/b/c-d/{leftover}", [Row("y", 1.0, "%")])
     assert load(tmp_path).empty
+
+
+UNREADABLE = {"empty": b"", "cut": b'{"status": "o', "not UTF-8": b'{"a": "\xff"}', "keys missing": b'{"status": "ok"}'}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_run_without_a_readable_record_counts_as_none_and_is_named_once(content, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+    runs = tmp_path / "runs"
+    for seed in (0, 1):
+        make_run(runs, f"a/b/c-d/m-seed{seed}", [Row("y", 1.0, "%")], seed=seed)
+        (runs / f"a/b/c-d/m-seed{seed}" / "model.safetensors").write_bytes(b"")
+    damaged = runs / "a/b/c-d/m-seed0"
+    (damaged / "run.json").write_bytes(content)
+    assert load(runs)["seed"].tolist() == [1]
+    assert [folder.name for folder in results.run_folders(runs)] == ["m-seed1"]
+    assert [folder.name for folder, _ in results.read_runs(runs)] == ["m-seed1"]
+    assert list(results.weights_of("runs", "a/b", "c", "d", 0)) == []
+    assert [info["seed"] for _, info in results.weights_of("runs", "a/b", "c", "d", 1)] == [1]
+    assert results.read_record(damaged) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {damaged / 'run.json'} cannot be read (")
+
+
+def test_a_folder_without_a_record_is_no_run_and_no_warning(tmp_path, capsys):
+    assert results.read_record(tmp_path) is None
+    assert results.read_record(tmp_path / "none") is None
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"metric,value,unit,step\nx,one,s,\n", b"\xff\x00", None])
+def test_a_run_without_readable_rows_counts_as_none(content, tmp_path, capsys):
+    make_run(tmp_path, "a/b/c-d/m-seed0", [Row("y", 1.0, "%")])
+    make_run(tmp_path, "a/b/c-d/m-seed1", [Row("y", 1.0, "%")], seed=1)
+    rows = tmp_path / "a/b/c-d/m-seed0" / "rows.csv"
+    if content is None:
+        rows.unlink()
+    else:
+        rows.write_bytes(content)
+    assert load(tmp_path)["seed"].tolist() == [1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(rows) in line
+
+
+def test_records_are_utf_8_whatever_the_locale(tmp_path):
+    """Written and read in a process that has the C locale and no UTF-8 mode."""
+    code = (
+        "import sys; from pathlib import Path; from repro.results import *; folder = Path(sys.argv[1])\n"
+        "write_rows(folder / 'rows.csv', [Row('\\u03ba', 1.0, '\\u00b5s')])\n"
+        "write_json(folder / 'run.json', {'a': '\\u00b1'})\n"
+        "assert read_rows(folder / 'rows.csv') == [Row('\\u03ba', 1.0, '\\u00b5s')]\n"
+    )
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
+    assert (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()[1] == "\u03ba,1.0,\u00b5s,"
 
 
 def test_final_values_and_curves_take_successful_runs_only(tmp_path):

@@ -1,23 +1,28 @@
 """The runner: where a run goes, when it is skipped, how it fails, and how it is carried to another machine."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import signal
+import threading
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from repro import experiment, runner
-from repro.checkpoint import save_tensors
+from repro import durability, experiment, runner
+from repro.checkpoint import CheckpointError, save_tensors
 from repro.experiment import Experiment, silent
 from repro.guards import Busy
+from repro.integrity import verify_files
 from repro.nets.odenet import OdeBlock
 from repro.ode import Solver
-from repro.results import COST_METRICS, Row, load, read_rows, results_root
+from repro.results import COST_METRICS, Row, load, read_record, read_rows, results_root
 from repro.runner import MissingWeights, Request
 from repro.training import CHECKPOINT, Training, fit
 
@@ -347,6 +352,343 @@ def test_a_damaged_journal_cannot_come_from_a_kill(monkeypatch):
             run(request())
     assert journal.read_bytes() == before
     assert run(request()).status == "done"
+
+
+# --- durable from the rename on, the cache deleted last --------------------------------------------------------------
+
+OPERATIONS = ("fsync", "mkdir", "open", "rename", "rmdir", "unlink")
+"""Functions of `os` by which files and folders are changed; `open` is only called for flushing and deleting."""
+
+
+def each_operation(monkeypatch, act):
+    """Call `act` with a count, a name and arguments before every operation from the assembly of the run's folder on."""
+    finish, count = runner._finish, iter(range(10**6))
+
+    def watched(name, original):
+        def operation(*arguments, **options):
+            act(next(count), name, arguments)
+            return original(*arguments, **options)
+
+        return operation
+
+    def watching(*arguments):
+        for name in OPERATIONS:
+            monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+        finish(*arguments)
+
+    monkeypatch.setattr(runner, "_finish", watching)
+
+
+def flushed(arguments):
+    """Name what an fsync is of."""
+    return str(Path(f"/proc/self/fd/{arguments[0]}").readlink())
+
+
+@pytest.fixture
+def one_provenance(monkeypatch):
+    """Ask git once, not for each of a hundred runs."""
+    monkeypatch.setattr(runner, "provenance", cache(runner.provenance))
+
+
+def left_in(root):
+    """What lies below a folder, but for empty folders and lock files."""
+    return [path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def killed_at(operation, wanted, monkeypatch):
+    """Run in a process of its own that is killed before an operation; gives whether it came so far."""
+    child = os.fork()
+    if child:
+        status = os.waitpid(child, 0)[1]
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WIFSIGNALED(status)
+
+    def act(count, name, arguments):
+        if count == operation:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        each_operation(monkeypatch, act)
+        run(wanted)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_killed_at_any_operation_of_the_end_the_same_command_leaves_a_whole_run_and_nothing_else(
+    force, tmp_path, monkeypatch, one_provenance
+):
+    """Real kills of real processes, at every operation in turn; a forced run replaces another one."""
+    expected = numbers(run(request()).folder)
+    published = 0
+    for operation in range(200):
+        wanted = request(publish=True, force=force)
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        before = force and run(request(publish=True)) and (wanted.destination / "run.json").read_bytes()
+        wanted.parked.parent.mkdir(parents=True)
+        if not killed_at(operation, wanted, monkeypatch):
+            break
+        seen = read_record(wanted.destination) is not None
+        assert seen or not force, "a reader sees the old run, the new one, or none yet"
+        if there := seen and (wanted.destination / "run.json").read_bytes() != before:
+            published += 1
+            assert numbers(wanted.destination) == expected
+        again = run(request(publish=True, force=force and not there))
+        assert again.status == ("skipped" if there else "done")
+        assert numbers(again.folder) == expected
+        assert verify_files(again.folder, info(again)) == []
+        assert left_in(tmp_path / "cache") == []
+        assert {path.parent for path in left_in(tmp_path / "results")} == {again.folder}
+    assert 10 < published < operation, "killed before and after the rename"
+
+
+def test_an_error_at_any_operation_of_the_end_keeps_all_or_leaves_a_published_run(
+    tmp_path, monkeypatch, one_provenance
+):
+    for operation in range(200):
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        reached = []
+
+        def act(count, name, arguments, operation=operation, reached=reached):
+            if count == operation:
+                reached.append(name)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as broken:
+            each_operation(broken, act)
+            try:
+                status = run(request()).status
+            except OSError as error:
+                status = str(error)
+        if not reached:
+            break
+        if read_record(request().destination) is None:
+            assert "all is kept, the same command goes on from here" in status
+            assert (request().work / CHECKPOINT).exists()
+        else:
+            assert status == "done", "published, whatever happened in the clean-up"
+        assert run(request()).status in ("done", "skipped")
+        assert verify_files(request().destination, read_record(request().destination)) == []
+        assert left_in(tmp_path / "cache") == []
+        assert {path.parent for path in left_in(tmp_path / "results")} == {request().destination}
+    assert operation > 20
+
+
+def test_files_are_flushed_before_the_rename_and_folders_after_it_and_the_cache_goes_last(monkeypatch):
+    calls = []
+
+    def act(count, name, arguments):
+        if name == "fsync":
+            calls.append(("fsync", flushed(arguments)))
+        elif name == "rename":
+            calls.append(("rename", str(arguments[0])))
+
+    wanted = request()
+    staging = str(durability.name_hidden_sibling(wanted.destination, "partial"))
+    with monkeypatch.context() as watched:
+        each_operation(watched, act)
+        run(wanted)
+    (moved,) = [index for index, call in enumerate(calls) if call == ("rename", staging)]
+    files = {("fsync", f"{staging}/{name}") for name in ("model.safetensors", "rows.csv", "run.json")}
+    assert set(calls[: moved - 1]) == files
+    assert calls[moved - 1] == ("fsync", staging), "the folder's entries after the files"
+    parents = [wanted.destination.parents[level] for level in range(4)]
+    assert parents[-1] == results_root() / "local"
+    assert calls[moved + 1 :] == [
+        *(("fsync", str(parent)) for parent in (*parents, results_root())),
+        ("rename", str(wanted.work)),
+    ]
+
+
+def test_a_disk_that_does_not_confirm_the_rename_keeps_the_cache(monkeypatch, capsys):
+    def act(count, name, arguments):
+        if name == "fsync" and flushed(arguments) == str(request().destination.parent):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        each_operation(broken, act)
+        assert run(request()).status == "done"
+    assert "not yet safe from a power cut" in capsys.readouterr().err
+    assert (request().work / CHECKPOINT).exists()
+    assert run(request()).status == "skipped"
+    assert not request().work.exists()
+
+
+def test_what_a_reader_sees_is_never_nothing_while_a_run_is_replaced(tmp_path):
+    """Two folders change places some thousand times, as by --force, under a reader that never rests."""
+    new, place = tmp_path / ".new", tmp_path / "place"
+    for folder in (new, place):
+        folder.mkdir()
+        (folder / "run.json").write_text(folder.name)
+    missed, over = [], threading.Event()
+
+    def read():
+        while not over.is_set():
+            missed.extend([] if (place / "run.json").exists() else [1])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(2001):
+        durability.put_folder(new, place)
+    over.set()
+    reader.join()
+    assert missed == []
+    assert ((place / "run.json").read_text(), (new / "run.json").read_text()) == (".new", "place")
+
+
+def test_without_an_exchange_two_renames_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(durability, "_exchange", lambda a, b: False)
+    first = info(run(request()))
+    forced = run(request(force=True))
+    assert info(forced)["start"] > first["start"]
+    assert [path.name for path in forced.folder.parent.iterdir()] == [forced.folder.name]
+    new = tmp_path / "new"
+    new.mkdir()
+    durability.put_folder(new, forced.folder)
+    assert list(forced.folder.iterdir()) == []
+    assert (new / "run.json").exists(), "the replaced one is where the new one was"
+
+
+def test_a_run_that_lost_an_artefact_is_not_published():
+    def losing(config, context):
+        yield from measure(config, context)
+        (context.artefacts / "model.safetensors").unlink()
+        yield Row("last", 1.0, "")
+
+    with pytest.raises(
+        OSError, match=r"can't write .*model.safetensors was deleted while the run went on.*all is kept"
+    ):
+        run(request(losing))
+    assert not request().destination.exists()
+    assert run(request()).status == "done"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_run_whose_work_folder_another_process_used_is_not_published(deleted):
+    """As where the lock file was deleted."""
+
+    def shared(done, total, values):
+        if done == 3:
+            (request().work.parent / f"{request().work.name}.lock").unlink()
+            assert run(request(), stopping_at(5) if not deleted else silent).status == (
+                "done" if deleted else "interrupted"
+            )
+
+    with pytest.raises(OSError, match=r"another process worked in|No such file"):
+        run(request(), shared)
+    assert run(request()).status == ("skipped" if deleted else "done")
+    assert verify_files(request().destination, read_record(request().destination)) == []
+
+
+# --- forced ----------------------------------------------------------------------------------------------------------
+
+
+def steps_of(wanted):
+    """Run; gives the steps that were trained, and the run's record."""
+    seen = []
+    outcome = run(wanted, lambda step, total, values: seen.append(step))
+    assert outcome.status == "done"
+    return seen, info(outcome)
+
+
+def test_a_forced_run_begins_afresh_whatever_an_earlier_one_left(monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(runner, "_clean_up", lambda request, replaced: None)
+        run(request())
+    assert (request().work / CHECKPOINT).exists()
+    seen, record = steps_of(request(force=True))
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert record["resumed"] == []
+    assert "replaces" not in record
+
+
+def test_a_forced_run_begins_afresh_beside_an_unfinished_one():
+    assert run(request(publish=True), stopping_at(3)).status == "interrupted"
+    seen, record = steps_of(request(publish=True, force=True))
+    assert (seen, record["resumed"]) == ([1, 2, 3, 4, 5, 6], [])
+    assert not request(publish=True).parked.exists()
+
+
+def test_an_unfinished_forced_run_goes_on_and_is_not_what_the_finished_one_left():
+    first = info(run(request()))
+    for step in (2, 4):
+        assert run(request(force=True), stopping_at(step)).status == "interrupted"
+    assert run(request()).status == "skipped"
+    seen, record = steps_of(request(force=True))
+    assert seen == [5, 6]
+    assert len(record["resumed"]) == 2
+    assert first["files"].keys() == record["files"].keys()
+    assert steps_of(request(force=True))[0] == [1, 2, 3, 4, 5, 6], "the next one is another run"
+
+
+def test_a_parked_forced_run_goes_on_on_a_new_machine(tmp_path, monkeypatch):
+    run(request(publish=True))
+    assert run(request(publish=True, force=True), stopping_at(3)).status == "interrupted"
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "new machine"))
+    assert steps_of(request(publish=True, force=True))[0] == [4, 5, 6]
+
+
+def test_a_checkpoint_without_its_journal_is_not_gone_on_from():
+    assert run(request(), stopping_at(3)).status == "interrupted"
+    (request().work / "journal.json").unlink()
+    seen, record = steps_of(request())
+    assert (seen, record["resumed"]) == ([1, 2, 3, 4, 5, 6], [])
+
+
+@pytest.mark.parametrize("content", [b"", b"[{]", b"\xff", b"7", b"[7]", b'[{"start": "x"}]'])
+def test_a_damaged_journal_ends_in_one_line_that_says_what_to_do(content):
+    assert run(request(), stopping_at(3)).status == "interrupted"
+    (request().work / "journal.json").write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"journal.json is damaged .*; delete .* to start this run from the beginning"
+    ):
+        run(request())
+    assert steps_of(request(force=True))[0] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_local_run_deletes_no_parked_checkpoint():
+    assert run(request(publish=True), stopping_at(3)).status == "interrupted"
+    assert run(request()).status == "done"
+    assert request(publish=True).parked.exists()
+
+
+def test_skipping_deletes_no_state_of_another_run():
+    """A published run is there; a local one of the same cell is unfinished."""
+    run(request(publish=True))
+    assert run(request(), stopping_at(3)).status == "interrupted"
+    assert run(request(publish=True)).status == "skipped"
+    assert steps_of(request())[0] == [4, 5, 6]
+
+
+# --- a run without a readable record counts as none ------------------------------------------------------------------
+
+UNREADABLE = {"empty": b"", "cut": b'{"schema": 2, "exp', "no JSON": b"hello", "not UTF-8": b'{"a": "\xff"}'}
+UNREADABLE |= {"a list": b"[]", "missing keys": b'{"status": "ok"}', "a wrong type": b'{"status": 7}'}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_run_whose_record_cannot_be_read_is_run_again(content, capsys):
+    first = run(request())
+    (first.folder / "run.json").write_bytes(content)
+    again = run(request())
+    assert again.status == "done"
+    err = capsys.readouterr().err.strip().splitlines()
+    assert len(err) == 1, err
+    assert err[0].startswith(f"warning: {first.folder / 'run.json'} cannot be read (")
+    assert numbers(again.folder)
+    assert [path.name for path in again.folder.parent.iterdir()] == [again.folder.name]
+
+
+def test_the_record_lists_the_hash_of_every_file():
+    outcome = run(request())
+    assert info(outcome)["schema"] == 2
+    assert info(outcome)["files"].keys() == {"rows.csv", "model.safetensors"}
+    assert verify_files(outcome.folder, info(outcome)) == []
+    failed = run(request(solving(NotANumber(0.5)), config=Config(seed=1)))
+    assert info(failed)["files"].keys() == {"rows.csv", "diagnosis.json"}
 
 
 # --- weights of other runs -------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     An entry says under `MADE` with which commit it was measured, and when, as far as its file does.
     """
     for path in sorted(folder.glob("*/*.json")):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         commit, day = made_by(content)
         made = ", ".join(filter(None, (commit and f"commit {commit}", day)))
         for benchmark in content["benchmarks"]:

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from repro import plotting
 from repro.animation import gif_bytes
 from repro.evaluation.selection import rows_at
+from repro.checkpoint import write_atomically
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
-from repro.report import ledger, pages
+from repro.report import ledger, listing, pages
 from repro.report.benchmarks import Measured, origins
 from repro.report.comparison import comparison
 from repro.report.differences import changed
@@ -30,6 +31,10 @@ Tables = dict[str, tuple[str, pd.DataFrame]]
 """Title and content of each laid-out table, by its file's name, which ends in the level."""
 
 
+class ReportError(ValueError):
+    """A report that can't be made; the message names the file and what is wrong with it."""
+
+
 def build(results: Path, *, local: bool, write: bool) -> list[Path]:
     """Regenerate everything that is generated.
 
@@ -41,19 +46,46 @@ def build(results: Path, *, local: bool, write: bool) -> list[Path]:
 
     Returns:
         The files that changed or would change, those that nothing generates any more included.
+
+    Raises:
+        ReportError: if README.md lacks a marker and is to be written; nothing has been written then.
+        OSError: if a file can't be written; each is the old or the new one.
     """
+    target, readme = (results / "local", None) if local else (results, results.parent / "README.md")
+    marker = pages.find_missing_marker(readme.read_text(encoding="utf-8")) if readme and readme.exists() else None
+    if marker and write:
+        raise ReportError(f"{readme} lacks the marker {marker}: put it back; nothing was written")
     files = dict(_local(results) if local else _published(results))
-    target = results / "local" if local else results
-    folders = [target / part for part in ("tables", "figures", "report")]
-    stale = [path for folder in folders for path in folder.glob("*") if path not in files]
-    different = changed(files)
+    earlier = listing.read_list(target)
+    stale = [path for path in earlier if path not in files and path.is_file()]
+    generated = files | {target / listing.NAME: listing.encode_list(target, files)}
+    different = changed(generated)
+    if marker and readme and readme not in different:
+        different.append(readme)
     if write:
-        for path in different:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(files[path])
-        for path in stale:
-            path.unlink()
+        _write(generated, different, stale, target)
     return different + stale
+
+
+def _write(generated: dict[Path, bytes], different: Sequence[Path], stale: Sequence[Path], target: Path) -> None:
+    """Write what changed, each file whole or not at all, and delete what nothing generates any more.
+
+    The list of generated files grows first and shrinks last, so that no kill leaves a file that it does not name.
+    """
+    listed = target / listing.NAME
+    if listed in different:
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(listed, listing.encode_list(target, {*generated, *stale} - {listed}))
+    for path in different:
+        if path != listed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, generated[path])
+    for path in stale:
+        path.unlink()
+    if listed in different:
+        write_atomically(listed, generated[listed])
+    for path in generated:  # what a killed report left half-written
+        path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
 
 
 def valid_runs(rows: pd.DataFrame) -> pd.DataFrame:
@@ -87,7 +119,10 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     readme = results.parent / "README.md"
     if readme.exists():
         briefs = {subject.name: subject.brief(entries) for subject, entries in found if subject.brief}
-        yield readme, pages.readme(readme.read_text(), tables, claims, table, rows, pictures, briefs).encode()
+        yield (
+            readme,
+            pages.readme(readme.read_text(encoding="utf-8"), tables, claims, table, rows, pictures, briefs).encode(),
+        )
 
 
 def _pictures(rows: pd.DataFrame, tiers: tuple[Tier, ...]) -> Iterator[pages.Picture]:

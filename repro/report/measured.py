@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repro.results import COST_METRICS, SCHEMA, Row, read_rows
+from repro.results import COST_METRICS, SCHEMAS, Row, read_rows
 
 Kind = Literal["status", "time", "count", "error", "metric"]
 """How a figure is judged; `time` is all that depends on the machine, a run's memory included."""
@@ -123,8 +123,9 @@ def _json(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
 def _record(path: Path) -> dict[str, Any]:
     content = _json(path)
     schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise CompareError(f"{path} has schema {schema}; this version reads {SCHEMA}")
+    if schema not in SCHEMAS:
+        readable = " and ".join(map(str, SCHEMAS))
+        raise CompareError(f"{path} has schema {schema}; this version reads {readable}")
     return content
 
 

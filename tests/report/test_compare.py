@@ -254,7 +254,7 @@ def test_a_damaged_run_is_named(tmp_path):
     whole = json.loads((run / "run.json").read_text())
     without_cell = {key: value for key, value in whole.items() if key != "cell"}
     for content, words in (
-        (whole | {"schema": 2}, "run.json has schema 2; this version reads 1"),
+        (whole | {"schema": 3}, "run.json has schema 3; this version reads 1 and 2"),
         (without_cell, "is not as a run is written: KeyError"),
         ([], "run.json has schema None"),
     ):

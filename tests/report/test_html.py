@@ -180,10 +180,11 @@ def test_one_s_own_runs_get_a_report_of_their_own(full):
 
 def test_building_again_gives_the_same_bytes_and_edited_or_stale_pages_are_found(full):
     assert build(full, local=False, write=False) == []
-    page, stale = full / "report" / "index.html", full / "report" / "old.html"
+    page, stale, listed = full / "report" / "index.html", full / "report" / "old.html", full / ".generated.json"
     page.write_text(page.read_text().replace("reproduced", "REPRODUCED"))
-    stale.write_text("")
-    assert set(build(full, local=False, write=False)) == {page, stale}
+    stale.write_text("")  # as if an earlier version had made it
+    listed.write_text(json.dumps({"files": [*json.loads(listed.read_text())["files"], "report/old.html"]}))
+    assert set(build(full, local=False, write=False)) == {page, stale, listed}
     before = pages(full)
     shutil.rmtree(full / "report")
     build(full, local=False, write=True)

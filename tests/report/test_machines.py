@@ -38,11 +38,11 @@ def write(folder, machine, flat=0, steep=3):
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def house(tmp_path, monkeypatch, whole_readme):
     root = tmp_path / "house" / "results"
     root.mkdir(parents=True)
     shutil.copy(RESULTS / "published.csv", root)
-    (root.parent / "README.md").write_text(README)
+    (root.parent / "README.md").write_text(whole_readme(README))
     monkeypatch.setenv("REPRO_RESULTS", str(root))
     return root
 

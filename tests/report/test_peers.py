@@ -115,12 +115,12 @@ def test_the_finding_has_the_range_over_workloads_slower_ones_included(folder):
     )
 
 
-def test_it_stands_in_the_readme_and_above_the_table(folder, tmp_path):
+def test_it_stands_in_the_readme_and_above_the_table(folder, tmp_path, whole_readme):
     folder(*ways_of({}))
     results, readme = tmp_path / "results", tmp_path / "README.md"
     (results / "runs").mkdir()
     shutil.copy(PUBLISHED, results)
-    readme.write_text("<!-- generated:table:benchmarks/peers -->\n<!-- end:table:benchmarks/peers -->\n")
+    readme.write_text(whole_readme(""))
     build(results, local=False, write=True)
     for page in (readme, results / "tables" / "peers.md"):
         assert "3.88 (zuko checkpoint)" in page.read_text()

@@ -1,10 +1,13 @@
 """The report is a pure function of run folders: what enters, what stays out, and that an edited number is caught."""
 
 import base64
+import importlib
 import io
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from repro.papers import EXPERIMENTS
 from repro.papers.neural_ode.error_rates import difference, error_rate, seed_spread
 from repro.papers.neural_ode.tables import table1
 from repro.report import build
+from repro.report.pages import README_BLOCKS, find_missing_marker
 from repro.results import Row, load, write_rows
 
 TABLE1, COST, FIG3 = "neural_ode/table1_mnist", "neural_ode/table1_cost", "neural_ode/fig3_solver_stats"
@@ -32,11 +36,11 @@ README = (
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
+def results(tmp_path, monkeypatch, whole_readme):
     root = tmp_path / "house" / "results"
     root.mkdir(parents=True)
     shutil.copy(PUBLISHED, root)
-    (root.parent / "README.md").write_text(README)
+    (root.parent / "README.md").write_text(whole_readme(README))
     monkeypatch.setenv("REPRO_RESULTS", str(root))
     return root
 
@@ -258,14 +262,170 @@ def test_own_runs_get_a_column_of_their_own_and_never_reach_published_tables(res
     assert "0.770 (small)" in line
 
 
-def test_a_table_that_nothing_generates_any_more_is_found_and_removed(results):
+@pytest.fixture
+def drawn_once(monkeypatch):
+    """Draw the report of the same runs once in a test, which takes seconds; what is tested is comparing and writing."""
+    module = importlib.import_module("repro.report.build")  # the package's attribute of this name is the function
+    draw, drawn = module._published, {}
+
+    def published(results):
+        runs = tuple(sorted(results.glob("runs/*/*/*/*/run.json")))
+        if runs not in drawn:
+            drawn[runs] = tuple(draw(results))
+        return drawn[runs]
+
+    monkeypatch.setattr(module, "_published", published)
+
+
+def test_a_table_that_nothing_generates_any_more_is_found_and_removed(results, drawn_once):
     make_run(results, TABLE1, "odenet", error_rows(80))
     build(results, local=False, write=True)
-    stale = results / "tables" / "old.md"
-    stale.write_text("0.42")
-    assert build(results, local=False, write=False) == [stale]
+    shutil.rmtree(results / "runs")
+    stale = {results / "tables" / f"table1_mnist_small.{ending}" for ending in ("csv", "md")}
+    listed = results / ".generated.json"
+    assert {listed, *stale} < set(build(results, local=False, write=False))
+    assert all(path.exists() for path in stale)
     build(results, local=False, write=True)
-    assert not stale.exists()
+    assert not any(path.exists() for path in stale)
+    assert "table1_mnist_small" not in listed.read_text()
+    assert build(results, local=False, write=False) == []
+
+
+def test_what_the_report_did_not_make_stays(results, drawn_once):
+    make_run(results, TABLE1, "odenet", error_rows(80))
+    build(results, local=False, write=True)
+    own = [results / folder / "own.md" for folder in ("tables", "figures", "report", "tables/notes")]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("my own words")
+    assert build(results, local=False, write=False) == []
+    shutil.rmtree(results / "runs")
+    build(results, local=False, write=True)
+    assert [path.read_text() for path in own] == ["my own words"] * 4
+
+
+def test_the_list_of_generated_files_names_each_once_and_is_checked(results, drawn_once):
+    make_run(results, TABLE1, "odenet", error_rows(80))
+    build(results, local=False, write=True)
+    listed = results / ".generated.json"
+    names = json.loads(listed.read_text())["files"]
+    there = [path for folder in ("tables", "figures", "report") for path in (results / folder).iterdir()]
+    there.append(results / "reproduction.md")
+    assert names == sorted(path.relative_to(results).as_posix() for path in there)
+    good = listed.read_bytes()
+    for damaged in (b"", b"{}", b"[]", b"\xff", good.replace(b"tables/claims.md", b"tables/other.md")):
+        listed.write_bytes(damaged)
+        assert build(results, local=False, write=False) == [listed]
+        build(results, local=False, write=True)
+        assert listed.read_bytes() == good
+
+
+def test_an_edited_list_deletes_nothing_outside_of_the_generated_folders(results, drawn_once):
+    build(results, local=False, write=True)
+    victims = [
+        results.parent / "victim",
+        results / "victim",
+        results / "runs" / "victim",
+        results / "tables" / "a" / "v",
+    ]
+    for path in victims:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    names = [
+        "../victim",
+        "victim",
+        "runs/victim",
+        "tables/a/v",
+        "tables/../victim",
+        str(results / "victim"),
+        "tables/..",
+    ]
+    (results / ".generated.json").write_text(json.dumps({"files": names}))
+    build(results, local=False, write=True)
+    assert all(path.exists() for path in victims)
+
+
+def each_write(monkeypatch, act):
+    """Call `act` with a count before every file that the report moves to its place or deletes."""
+    count = iter(range(10**6))
+    for name in ("replace", "unlink"):
+        original = getattr(Path, name)
+
+        def watched(path, *words, original=original, **options):
+            act(next(count))
+            return original(path, *words, **options)
+
+        monkeypatch.setattr(Path, name, watched)
+
+
+@pytest.mark.slow
+def test_killed_at_any_write_each_file_is_whole_and_the_next_report_puts_all_right(results, drawn_once):
+    """Real kills of real processes; the second report replaces a table by another one."""
+    make_run(results, TABLE1, "odenet", error_rows(80))
+    build(results, local=False, write=True)
+    before = contents(results)
+    shutil.rmtree(results / "runs")
+    make_run(results, COST, "odenet", [Row("step_time", 0.5, "s")])
+    build(results, local=False, write=True)
+    after = contents(results)
+    for write in range(200):
+        restore(results, before)
+        child = os.fork()
+        if not child:
+            with pytest.MonkeyPatch.context() as killed:
+                each_write(killed, lambda count: count == write and os.kill(os.getpid(), signal.SIGKILL))  # noqa: B023
+                build(results, local=False, write=True)
+                os._exit(0)
+        if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+            break
+        for name, content in contents(results).items():
+            union = name.endswith(".generated.json")
+            assert union or name.endswith(".partial") or content in (before.get(name), after.get(name)), name
+        build(results, local=False, write=True)
+        assert contents(results) == after
+    assert write > 10
+
+
+def contents(results):
+    """Every generated file by its name."""
+    folders = [results / name for name in ("tables", "figures", "report")]
+    paths = [path for folder in folders for path in folder.iterdir()]
+    paths += [results / "reproduction.md", results / ".generated.json", results.parent / "README.md"]
+    return {path.relative_to(results.parent).as_posix(): path.read_bytes() for path in paths}
+
+
+def restore(results, files):
+    for name in contents(results):
+        (results.parent / name).unlink()
+    for name, content in files.items():
+        (results.parent / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [lambda text: "", lambda text: text[: len(text) // 2]])
+def test_a_readme_without_a_marker_is_an_error_that_names_it_and_nothing_is_written(results, call, damage, drawn_once):
+    readme = results.parent / "README.md"
+    build(results, local=False, write=True)
+    assert call("report")[0] == 0
+    damaged = damage(readme.read_text())
+    readme.write_text(damaged)
+    marker = find_missing_marker(damaged)
+    code, out, err = call("report", "--check")
+    assert code == 1
+    assert "README.md" in out
+    assert f"README.md lacks the marker {marker}" in err
+    code, out, err = call("report")
+    assert (code, out) == (1, "")
+    assert err.strip().splitlines() == [f"error: {readme} lacks the marker {marker}: put it back; nothing was written"]
+    assert readme.read_text() == damaged
+
+
+def test_every_marker_of_the_readme_is_required():
+    text = (PUBLISHED.parents[1] / "README.md").read_text()
+    assert find_missing_marker(text) is None
+    assert list(README_BLOCKS) == re.findall(r"<!-- generated:(\S+) -->", text)
+    for name in README_BLOCKS:
+        for marker in (f"<!-- generated:{name} -->", f"<!-- end:{name} -->"):
+            assert find_missing_marker(text.replace(marker, "")) == marker
 
 
 def test_smoke_runs_are_too_short_to_judge_a_claim_by(results):
@@ -472,7 +632,7 @@ def animate_flow(rows):
 
 
 @pytest.fixture
-def flow(results, monkeypatch):
+def flow(results, monkeypatch, whole_readme):
     """A registered artefact that draws arrays, and a README that shows it."""
     same = {tier: lambda config: config for tier in ("smoke", "small")}
     experiment = Experiment(
@@ -486,7 +646,7 @@ def flow(results, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, FLOW, experiment)
     numbers = PUBLISHED.read_text().splitlines(keepends=True)
     (results / "published.csv").write_text("".join(numbers[:4]))  # the others would only take time
-    (results.parent / "README.md").write_text(MARKERS)
+    (results.parent / "README.md").write_text(whole_readme(MARKERS))
     return results
 
 

@@ -16,7 +16,7 @@ from repro.report.benchmarks import Measured, made_by
 from repro.report.evidence import select_evidence
 from repro.report.pages import Picture
 from repro.report.subjects import Subject
-from repro.results import final_values
+from repro.results import final_values, read_record
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Material:
         """The valid runs of each experiment, in the order of their folders."""
         runs: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS}
         for folder in sorted(set(self.rows["run"])):
-            info = json.loads((self.root / folder / "run.json").read_text())
-            runs[info["experiment"]].append(Run(folder, info))
+            if (info := read_record(self.root / folder)) is not None:  # None: replaced since the rows were loaded
+                runs[info["experiment"]].append(Run(folder, info))
         return runs
 
     @cached_property
@@ -161,7 +161,7 @@ def dates(runs: Iterable[Run]) -> str:
 
 
 def _source(path: Path, folder: Path) -> Source:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     suite = (content.get("machine_info") or {}).get("suite") or {}
     cores = f", {suite['cpu_count']} cores" if suite.get("cpu_count") and not suite.get("gpu") else ""
     words = frozenset(word for benchmark in content["benchmarks"] for word in benchmark["extra_info"])
