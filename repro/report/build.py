@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from repro import plotting
 from repro.animation import gif_bytes
-from repro.evaluation.selection import rows_at
 from repro.checkpoint import write_atomically
+from repro.evaluation.selection import rows_at
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published

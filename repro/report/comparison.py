@@ -7,7 +7,7 @@ import pandas as pd
 
 from repro.published import Published
 from repro.report.evidence import Assessment, assess, is_cited
-from repro.results import outcomes
+from repro.results import failures, outcomes
 
 
 def comparison(published: Sequence[Published], rows: pd.DataFrame, local: pd.DataFrame | None) -> pd.DataFrame:
@@ -45,8 +45,14 @@ def _line(assessment: Assessment) -> dict[str, str]:
         "tier": str(assessment.level) if values and assessment.level else "",
         "runs": "" if is_cited(number) else outcomes(assessment.rows, "seeds"),
         "verdict": verdict_text(assessment),
-        "note": "; ".join(filter(None, [number.note, ours_by, words, flag])),
+        "note": "; ".join(filter(None, [number.note, ours_by, words, flag, _failures_elsewhere(assessment)])),
     }
+
+
+def _failures_elsewhere(assessment: Assessment) -> str:
+    """Count the failed runs of the number's cells at other levels: none is hidden by a level that ended well."""
+    text = failures(assessment.other_rows)
+    return f"other runs: {text}" if text else ""
 
 
 def _needs_flag(assessment: Assessment) -> bool:

@@ -1,7 +1,7 @@
 """Evidence behind published numbers and artefacts: the runs at the level that the rule selects, and their verdict."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -63,6 +63,7 @@ class Assessment:
         level: At which the runs were made; None where there is none.
         source: The cell whose runs stand beside the number.
         rows: Rows of that cell at that level, failed runs included.
+        other_rows: Rows of all cells that may stand for the number's at the other levels.
     """
 
     number: Published
@@ -71,6 +72,7 @@ class Assessment:
     level: Level | None
     source: str
     rows: pd.DataFrame
+    other_rows: pd.DataFrame
 
     @property
     def runs(self) -> list[str]:
@@ -87,7 +89,8 @@ def assess(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> Asses
         tiers: The lowest first; smoke runs never stand beside a number of the published results.
     """
     experiment = EXPERIMENTS.get(number.experiment)
-    nothing = Assessment(number, Verdict("not run", "no run of ours"), Evidence({}), None, number.cell, rows[:0])
+    verdict = Verdict("not run", "no run of ours")
+    nothing = Assessment(number, verdict, Evidence({}), None, number.cell, rows[:0], rows[:0])
     if number.value is None:
         return _with_verdict(nothing, judge(number, Evidence({})))
     if experiment is None:
@@ -104,9 +107,7 @@ def assess(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> Asses
 
 
 def _with_verdict(assessment: Assessment, verdict: Verdict) -> Assessment:
-    return Assessment(
-        assessment.number, verdict, assessment.evidence, assessment.level, assessment.source, assessment.rows
-    )
+    return replace(assessment, verdict=verdict)
 
 
 def is_cited(number: Published) -> bool:
@@ -138,14 +139,21 @@ def _assess_at(
     of_tier = rows[(rows["experiment"] == number.experiment) & (rows["tier"] == level.tier)]
     source = select_source(of_tier, number.cell, level.multiple, experiment.variants) or number.cell
     runs = of_tier[of_tier["cell"] == source]
+    others = _rows_of_variants(number, experiment, rows).drop(index=runs.index, errors="ignore")
     values = _values(number, runs, source)
     if is_exact(number):
         value = next(iter(values.values()), None)
         verdict = Verdict("not run", "no run of ours") if value is None else compare_exactly(number, value)
         first = dict(list(values.items())[:1])
-        return Assessment(number, verdict, Evidence(first), level, source, runs)
+        return Assessment(number, verdict, Evidence(first), level, source, runs, others)
     evidence = _evidence(number, experiment, margins, _Runs(of_tier, source, level, values))
-    return Assessment(number, judge(number, evidence), evidence, level, source, runs)
+    return Assessment(number, judge(number, evidence), evidence, level, source, runs, others)
+
+
+def _rows_of_variants(number: Published, experiment: Experiment[Any], rows: pd.DataFrame) -> pd.DataFrame:
+    variants = experiment.variants
+    cells = [cell for multiple in variants.factors for cell in variants.at(number.cell, multiple)]
+    return rows[(rows["experiment"] == number.experiment) & rows["cell"].isin(cells) & (rows["tier"] != "smoke")]
 
 
 def _values(number: Published, runs: pd.DataFrame, cell: str) -> dict[int, float]:

@@ -15,10 +15,9 @@ from repro.results import Row, results_root, write_rows
 
 CHECKOUT = Path(__file__).parents[2]
 TABLE1 = "neural_ode/table1_mnist"
-NUMBER_KEYS = set(
-    ["id", "experiment", "cell", "metric", "method", "unit", "better", "source", "paper", "ours", "complete", "open", "trusted", "verdict", "margin", "reason", "runs", "command"]
-)
-CLAIM_KEYS = set(["id", "paper", "source", "text", "rule", "rule_changes", "verdict", "evidence", "tier", "runs", "command"])
+NUMBER_KEYS = {"id", "experiment", "cell", "metric", "method", "unit", "better", "source", "paper", "ours", "complete"}
+NUMBER_KEYS |= {"open", "trusted", "verdict", "margin", "reason", "runs", "command"}
+CLAIM_KEYS = {"id", "paper", "source", "text", "rule", "rule_changes", "verdict", "evidence", "tier", "runs", "command"}
 
 
 @pytest.fixture
