@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 NAME = ".generated.json"
 """The list's name in the folder that holds tables/, figures/ and report/."""
-FOLDERS = ("tables", "figures", "report")
+FOLDERS = ("tables", "figures", "pages", "report")
 """Folders whose generated files come and go; files elsewhere are never deleted."""
 
 

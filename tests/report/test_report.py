@@ -311,7 +311,7 @@ def test_the_list_of_generated_files_names_each_once_and_is_checked(results, dra
     build(results, local=False, write=True)
     listed = results / ".generated.json"
     names = json.loads(listed.read_text())["files"]
-    there = [path for folder in ("tables", "figures", "report") for path in (results / folder).iterdir()]
+    there = [path for folder in ("tables", "figures", "pages", "report") for path in (results / folder).iterdir()]
     there.append(results / "reproduction.md")
     assert names == sorted(path.relative_to(results).as_posix() for path in there)
     good = listed.read_bytes()
