@@ -9,10 +9,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from repro import commands, compare_command, plan_command, show_command
+from repro import commands, compare_command, evaluate_command, plan_command, show_command
 from repro.commands import EXIT_FAILED, Failure, pick_device
 
 EXIT_USAGE, EXIT_PAUSED, EXIT_INTERRUPTED = 2, 75, 130
@@ -70,10 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--check", action="store_true", help="write nothing; fail if anything would change")
     report.set_defaults(function=commands.report)
     compare_command.register(verbs)
-    evaluate = verbs.add_parser("evaluate", help="recompute a run's final numbers from its weights")
-    evaluate.add_argument("run", type=Path, help="a run's folder, with model.safetensors in it")
-    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    evaluate.set_defaults(function=commands.evaluate)
+    evaluate_command.register(verbs)
     data = verbs.add_parser("data", help="check every data file: ok, missing, absent or corrupt; or fetch a data set")
     data.add_argument("action", nargs="?", choices=("fetch",), help="download a set that does not ship")
     data.add_argument("name", nargs="?", help="which: gas, hepmass, miniboone or bsds300")
