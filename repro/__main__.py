@@ -9,11 +9,11 @@ if __name__ == "__main__":  # before anything slow: a signal during the imports 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from repro import (
     commands,
     compare_command,
+    evaluate_command,
     export_command,
     plan_command,
     queue_command,
@@ -86,10 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(function=commands.report)
     compare_command.register(verbs)
     export_command.register(verbs)
-    evaluate = verbs.add_parser("evaluate", help="recompute a run's final numbers from its weights")
-    evaluate.add_argument("run", type=Path, help="a run's folder, with model.safetensors in it")
-    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    evaluate.set_defaults(function=commands.evaluate)
+    evaluate_command.register(verbs)
     data = verbs.add_parser("data", help="check every data file: ok, missing, absent or corrupt; or fetch a data set")
     data.add_argument("action", nargs="?", choices=("fetch",), help="download a set that does not ship")
     data.add_argument("name", nargs="?", help="which: gas, hepmass, miniboone or bsds300")

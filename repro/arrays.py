@@ -70,10 +70,16 @@ def load_arrays(
         return None
     run = chosen.sort_values(["seed", "machine", "source", "run"]).iloc[0]
     path = results_root() / run["source"] / run["run"] / ARRAYS
-    return _read(path) if path.exists() else None
+    return read_arrays(path) if path.exists() else None
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of one file by their names.
+
+    Raises:
+        ArraysError: if the file is damaged.
+        OSError: if there is none.
+    """
     data = path.read_bytes()
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:

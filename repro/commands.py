@@ -1,4 +1,4 @@
-"""Options and errors of all verbs, and the commands list, report, evaluate, data and doctor."""
+"""Options and errors of all verbs, and the commands list, report, data and doctor."""
 
 import argparse
 import dataclasses
@@ -153,60 +153,6 @@ def _check_report(options: argparse.Namespace) -> int:
     if findings.unbound or findings.digests:
         print("published runs are not as they were recorded: restore or repeat them", file=sys.stderr)
     return EXIT_FAILED
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Recompute a run's final numbers from its published weights and say whether they agree."""
-    from repro.checkpoint import load_tensors
-    from repro.experiment import Context
-    from repro.papers import EXPERIMENTS
-    from repro.results import read_rows
-
-    if not (options.run / "run.json").exists():
-        raise Failure(f"{options.run} is no run's folder: there is no run.json in it")
-    try:
-        info = json.loads((options.run / "run.json").read_text())
-        experiment = EXPERIMENTS.get(info["experiment"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise Failure(f"{options.run}/run.json is damaged ({type(error).__name__}: {error})") from None
-    weights = options.run / "model.safetensors"
-    if experiment is None or experiment.evaluate is None or not weights.exists():
-        raise Failure(f"{options.run} holds no weights to evaluate")
-    try:
-        config = _rebuild(experiment.cells[info["cell"]], info["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise Failure(f"{options.run} was made by another version of {info['experiment']}: {error}") from None
-    device = pick_device(options.device)
-    tensors, _ = load_tensors(weights, device)
-    recorded = {row.metric: row.value for row in read_rows(options.run / "rows.csv") if row.step is None}
-    rows = experiment.evaluate(config, tensors, Context(device=device, folder=options.run))
-    differ = [row.metric for row in rows if not _agrees(row, recorded.get(row.metric, math.nan))]
-    for row in rows:
-        print(f"{row.metric:<20} {row.value:<16.10g} recorded {recorded.get(row.metric, math.nan):<16.10g} {row.unit}")
-    print("agrees with the record" if not differ else f"differs from the record: {', '.join(differ)}")
-    return EXIT_FAILED if differ else 0
-
-
-FLIPPED_IMAGES = 3
-"""So many of 10,000 images may change sides between two machines, whose rounding differs."""
-OF_ROUNDING = {"reversibility_error": 10.0}
-"""Largest errors that are made of rounding -> the factor by which another machine's may differ."""
-
-
-def _agrees(row: Any, recorded: float) -> bool:  # noqa: ANN401 (a row; its module is imported late)
-    if row.metric in OF_ROUNDING:
-        return recorded / OF_ROUNDING[row.metric] <= row.value <= recorded * OF_ROUNDING[row.metric]
-    slack = {"images": FLIPPED_IMAGES, "%": FLIPPED_IMAGES / 100}.get(row.unit.split(" ")[0], 0.0)
-    return math.isclose(row.value, recorded, rel_tol=1e-3, abs_tol=slack)
-
-
-def _rebuild(example: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401 (any experiment's config)
-    """A recorded run's config; nested dataclasses are rebuilt after those of the experiment's cell."""
-    fields = {
-        name: _rebuild(getattr(example, name), value) if dataclasses.is_dataclass(getattr(example, name)) else value
-        for name, value in values.items()
-    }
-    return dataclasses.replace(example, **fields)
 
 
 def data(options: argparse.Namespace) -> int:

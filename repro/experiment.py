@@ -171,7 +171,8 @@ class Experiment(Generic[C]):
         main_cells: the cells that run when none is named; all by default.
         smoke_cells: the same in the smoke tier, whose processes take longer to start than to run; `main_cells` by
             default.
-        evaluate: recomputes the final numbers from published weights, for `python -m repro evaluate`.
+        evaluate: recomputes the final numbers from published weights, for `python -m repro evaluate`; lazily, and
+            saves the per-point file into the context's artefacts as `measure` does.
         restore: makes the model that is judged from a config and a run's weights, for `repro.load`.
         draw: figures by name; a function of the rows of all experiments in one tier, or None where the runs hold too
             little (arrays, say) to draw anything.
@@ -194,7 +195,7 @@ class Experiment(Generic[C]):
     measure: Callable[[C, Context], Iterator[Row]]
     main_cells: Sequence[str] | None = None
     smoke_cells: Sequence[str] | None = None
-    evaluate: Callable[[C, Mapping[str, Tensor], Context], Sequence[Row]] | None = None
+    evaluate: Callable[[C, Mapping[str, Tensor], Context], Iterator[Row]] | None = None
     restore: Callable[[C, Mapping[str, Tensor]], nn.Module] | None = None
     draw: Mapping[str, Callable[[pd.DataFrame], Figure | None]] = field(default_factory=dict)
     animate: Mapping[str, Callable[[pd.DataFrame], Animation | None]] = field(default_factory=dict)

@@ -1,12 +1,23 @@
-"""Published models: from an experiment's name and a cell to the trained module."""
+"""Load what was trained: a published model by experiment and cell, or all that a run's folder records."""
 
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
 from torch import nn
 
 from repro.checkpoint import load_tensors
 from repro.checks import check_name
-from repro.experiment import TIERS, Tier
+from repro.experiment import TIERS, Config, Context, Experiment, Tier
 from repro.papers import EXPERIMENTS
-from repro.results import weights_of
+from repro.results import Row, read_rows, weights_of
+
+WEIGHTS = "model.safetensors"
+"""File of a run's weights in its folder."""
 
 
 class NotPublished(LookupError):
@@ -39,3 +50,75 @@ def load_model(experiment: str, cell: str, *, tier: Tier | None = None, seed: in
         f"no published run of {experiment} {cell}, seed {seed}, has weights; "
         f"`python -m repro run {experiment} {cell} --tier small --seed {seed} --publish` makes one"
     )
+
+
+class UnreadableRun(LookupError):
+    """A run's folder without a readable record, or without weights to evaluate; the message is one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """A finished run as its folder records it, with the settings rebuilt.
+
+    Attributes:
+        folder: of the run.
+        record: content of run.json.
+        experiment: that was run.
+        config: settings of the run.
+        final: final rows by metric.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    experiment: Experiment[Any]
+    config: Config
+    final: Mapping[str, Row]
+
+    def evaluate(self, device: torch.device, workspace: Path) -> Iterator[Row]:
+        """Recompute the final numbers from the weights, lazily.
+
+        Args:
+            device: of the computation.
+            workspace: an empty folder; the per-point file is written into its `artefacts`.
+
+        Raises:
+            UnreadableRun: if there are no weights, or the experiment recomputes nothing.
+            CheckpointError: if the weights are damaged.
+        """
+        if self.experiment.evaluate is None or not (self.folder / WEIGHTS).exists():
+            raise UnreadableRun(f"{self.folder} holds no weights to evaluate")
+        tensors, _ = load_tensors(self.folder / WEIGHTS, device)
+        yield from self.experiment.evaluate(self.config, tensors, Context(device=device, folder=workspace))
+
+
+def read_run(folder: Path) -> RecordedRun:
+    """Read the record of a run's folder.
+
+    Raises:
+        UnreadableRun: if there is no readable record, or this version has no such experiment, cell or setting.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        raise UnreadableRun(f"{folder} is no run's folder: there is no run.json in it")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        name, cell, settings = record["experiment"], record["cell"], record["config"]
+        final = {row.metric: row for row in read_rows(folder / "rows.csv") if row.step is None}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableRun(f"{path} is damaged ({type(error).__name__}: {error})") from None
+    if name not in EXPERIMENTS:
+        raise UnreadableRun(f"{folder} is a run of {name}, which this version does not have")
+    try:
+        config = _rebuild(EXPERIMENTS[name].cells[cell], settings)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableRun(f"{folder} was made by another version of {name}: {error}") from None
+    return RecordedRun(folder=folder, record=record, experiment=EXPERIMENTS[name], config=config, final=final)
+
+
+def _rebuild(example: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (any experiment's config)
+    """Rebuild a recorded config; nested dataclasses after those of the experiment's cell."""
+    fields = {
+        name: _rebuild(getattr(example, name), value) if dataclasses.is_dataclass(getattr(example, name)) else value
+        for name, value in values.items()
+    }
+    return dataclasses.replace(example, **fields)

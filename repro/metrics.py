@@ -14,15 +14,15 @@ from pathlib import Path
 from statistics import stdev
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
 
-def count_errors(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> int:
-    """Count the examples whose largest logit is not at their label."""
-    return int((logits.argmax(dim=1) != labels).sum())
+def are_correct(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+    """Compare each example's largest logit with its label."""
+    return logits.argmax(dim=1) == labels
 
 
 def error_percent(errors: int, total: int) -> float:

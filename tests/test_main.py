@@ -9,10 +9,8 @@ import sys
 import pytest
 import torch
 
-from repro.checkpoint import load_tensors, save_tensors
-from repro.commands import _agrees
 from repro.papers import EXPERIMENTS
-from repro.results import Row, results_root
+from repro.results import results_root
 
 SMALL = ["--epochs", "1", "--train-limit", "256", "--evaluation-limit", "100"]
 MLP = ["run", "neural_ode/table1_mnist", "mlp", *SMALL]
@@ -74,61 +72,6 @@ def test_doctor_finds_this_machine_fit_and_corrupt_data_unfit(call, tmp_path, mo
     code, out, _ = call("doctor")
     assert code == 1
     assert "BAD data      missing or corrupt: mnist/t10k-labels-idx1-ubyte.gz" in out
-
-
-# --- evaluate --------------------------------------------------------------------------------------------------------
-
-
-def test_evaluate_agrees_until_the_weights_are_altered(call):
-    call(*MLP)
-    (folder,) = folders()
-    code, out, _ = call("evaluate", folder)
-    assert (code, out.splitlines()[-1]) == (0, "agrees with the record")
-    weights = folder / "model.safetensors"
-    tensors, values = load_tensors(weights)
-    for altered in ({k: v * 0.5 for k, v in tensors.items()}, {k: v * float("nan") for k, v in tensors.items()}):
-        save_tensors(weights, altered, values)
-        code, out, _ = call("evaluate", folder)
-        assert code == 1
-        assert out.splitlines()[-1].startswith("differs from the record: ")
-        assert "test_nll" in out.splitlines()[-1]
-
-
-def test_evaluate_rebuilds_overridden_settings(call):
-    limited = ["--epochs", "1", "--train-limit", "128", "--evaluation-limit", "4", "--solver.rtol", "0.01"]
-    call("run", "neural_ode/table1_mnist", "odenet", *limited)
-    code, out, _ = call("evaluate", folders()[0])
-    assert (code, out.splitlines()[-1]) == (0, "agrees with the record")
-    assert "test_error_tight" in out
-
-
-def test_evaluate_says_in_one_line_what_is_wrong(call, tmp_path):
-    code, _, err = call("evaluate", tmp_path)
-    assert (code, err) == (1, f"error: {tmp_path} is no run's folder: there is no run.json in it\n")
-    call(*MLP)
-    weights = folders()[0] / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-1])
-    code, _, err = call("evaluate", folders()[0])
-    assert code == 1
-    assert err.startswith(f"error: {weights} is damaged")
-    assert err.count("\n") == 1
-    weights.unlink()
-    code, _, err = call("evaluate", folders()[0])
-    assert (code, err) == (1, f"error: {folders()[0]} holds no weights to evaluate\n")
-    record = folders()[0] / "run.json"
-    for text in (record.read_text()[:-20], "[]", "{}"):
-        record.write_text(text)
-        code, _, err = call("evaluate", folders()[0])
-        assert code == 1
-        assert err.startswith(f"error: {record} is damaged")
-        assert err.count("\n") == 1
-
-
-def test_errors_made_of_rounding_may_differ_from_the_record_by_their_factor():
-    error = [Row("reversibility_error", value, "of the largest coordinate") for value in (2e-4, 1.9e-3, 2.1e-3)]
-    assert [_agrees(row, 2e-4) for row in error] == [True, True, False]
-    assert not _agrees(Row("test_nll", 1.9e-3, "nats"), 2e-4)
 
 
 # --- run -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from repro.metrics import count_errors, error_percent, nll_nats, saved_bytes, standard_error
+from repro.metrics import are_correct, error_percent, nll_nats, saved_bytes, standard_error
 from repro.ode import Solver, solve
 
 
@@ -118,7 +118,7 @@ def test_peak_memory_finds_a_known_allocation_even_below_a_big_parent():
 
 def test_errors_by_hand():
     logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [0.0, 0.0, -1.0], [1.0, 2.0, 4.0]])
-    assert count_errors(logits, torch.tensor([0, 1, 2, 0])) == 2
+    assert are_correct(logits, torch.tensor([0, 1, 2, 0])).tolist() == [True, True, False, False]
     assert error_percent(2, 4) == 50.0
     assert error_percent(42, 10_000) == pytest.approx(0.42)
     with pytest.raises(ValueError, match="total must be at least 1, got 0"):

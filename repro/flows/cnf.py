@@ -119,7 +119,12 @@ class CNF(nn.Module):
         self, n: int, noise: Tensor | None = None, generator: Generator | None = None
     ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
         """Draw from the flow together with the log-densities of the draws, in one solve: for KL(flow ‖ target)."""
-        z = self._draw(n, generator)
+        return self.inverse_with_log_prob(self._draw(n, generator), noise, generator)
+
+    def inverse_with_log_prob(
+        self, z: Float[Tensor, "n dim"], noise: Tensor | None = None, generator: Generator | None = None
+    ) -> tuple[Float[Tensor, "n dim"], Float[Tensor, " n"]]:
+        """Carry base points to data together with the log-densities of the data, in one solve."""
         x, loss = self._carry(z, [self.t1, 0.0], noise, generator)
         return x, self.base_log_prob(z) - loss
 

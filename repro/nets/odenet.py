@@ -103,7 +103,14 @@ class OdeBlock(nn.Module):
 
     def forward(self, y: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch *state"]:
         """Integrate from 0 to 1."""
-        times = torch.tensor([0.0, 1.0], dtype=y.dtype, device=y.device)
+        return self._integrate(y, 0.0, 1.0)
+
+    def inverse(self, y: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch *state"]:
+        """Integrate from 1 back to 0."""
+        return self._integrate(y, 1.0, 0.0)
+
+    def _integrate(self, y: Tensor, start: float, end: float) -> Tensor:
+        times = torch.tensor([start, end], dtype=y.dtype, device=y.device)
         solution = solve(self.field, y, times, self.solver, self.gradient)
         self.stats = solution.stats
         return solution.y[-1]

@@ -1,6 +1,6 @@
 """Choose how an initial value problem is solved."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from repro.checks import check_name
 from repro.ode.runge_kutta import RUNGE_KUTTA
@@ -79,6 +79,12 @@ class Solver:
             raise ValueError(f"step_size has no meaning for {self.method!r}; allowed for: {_listed(_FIXED)}")
         if self.first_step is not None and self.is_fixed_step:
             raise ValueError(f"first_step has no meaning for {self.method!r}; allowed for: {_listed(_VARIABLE)}")
+
+    def tighten(self, factor: float = 10.0) -> "Solver":
+        """Divide both tolerances by a factor, or the step size where the steps are fixed."""
+        if self.step_size is not None:
+            return replace(self, step_size=self.step_size / factor)
+        return replace(self, rtol=self.rtol / factor, atol=self.atol / factor)
 
     @property
     def is_fixed_step(self) -> bool:

@@ -16,6 +16,7 @@ from repro.flows.planar import PlanarFlow
 from repro.papers.neural_ode import density_claims as claims
 from repro.papers.neural_ode import fig4_nf_vs_cnf, fig5_noise_to_data, section4_change_of_variables
 from repro.papers.neural_ode.density_claims import FIG4, FIG5, SECTION4
+from repro.per_point import load_log_density, load_log_ratio
 
 
 @pytest.mark.parametrize("cell", ["u1_cnf_2", "u2_nf_8", "u4_cnf_8"])
@@ -24,6 +25,12 @@ def test_matching_is_measured_and_can_be_evaluated_again(tmp_path, cell):
     found = final(rows)
     assert found["kl"] > 0, "a divergence"
     assert found["log_normaliser"] == ENERGIES[config.energy].log_normaliser()
+    continuous = config.model == "cnf"
+    assert ("reconstruction_error" in found) == ("value_drift" in found) == continuous
+    if continuous:
+        assert abs(found["value_drift"]) < 1e-3 < found["kl_error"], "the same base draws"
+        assert 0 < found["reconstruction_error_p99"] <= found["reconstruction_error"] < 1e-2
+    assert load_log_ratio(context.artefacts).astype(float).mean() == pytest.approx(found["kl"], rel=1e-3)
     tensors, _ = load_tensors(context.artefacts / "model.safetensors")
     again = {row.metric: row.value for row in fig4_nf_vs_cnf.evaluate(config, tensors, context)}
     assert {metric: found[metric] for metric in again} == again
@@ -62,6 +69,10 @@ def test_likelihood_cells_are_measured_and_can_be_evaluated_again(tmp_path, cell
     assert found["test_gap"] > 0
     assert found["reversibility_error"] < 0.05
     assert ({"nfe_there", "nfe_back"} <= found.keys()) == (config.model == "cnf")
+    assert ({"reconstruction_error", "value_drift"} <= found.keys()) == (config.model == "cnf")
+    assert abs(found.get("value_drift", 0.0)) < 1e-3
+    assert found.get("reconstruction_error", 0.0) < 0.05
+    assert -load_log_density(context.artefacts).astype(float).mean() == pytest.approx(found["test_nll"], rel=1e-3)
     tensors, _ = load_tensors(context.artefacts / "model.safetensors")
     again = {row.metric: row.value for row in fig5_noise_to_data.evaluate(config, tensors, context)}
     assert {metric: found[metric] for metric in again} == again

@@ -8,9 +8,11 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 from repro.experiment import Context
+from repro.ode import solve
 from repro.papers.neural_ode import table1_mnist
 from repro.papers.neural_ode.mnist_images import Images, random_crop, to_float
 from repro.papers.neural_ode.table1_mnist import CELLS, EXPERIMENT, Config, build
+from repro.per_point import load_correct
 from repro.results import COST_METRICS, Row
 from repro.runner import Request, run
 
@@ -187,6 +189,12 @@ def test_final_rows_of_an_ode_net(tmp_path):
     assert final["test_error"].value == 100 * final["test_errors"].value / 20
     assert final["test_error"].unit == "%"
     assert 0 <= final["test_error_tight"].value <= 100
+    assert final["value_drift"].value == final["test_error_tight"].value - final["test_error"].value
+    assert final["value_drift"].unit == "%"
+    assert 0 < final["reconstruction_error_p99"].value <= final["reconstruction_error"].value < 0.1
+    assert final["reconstruction_error"].unit == "relative, 20 points"
+    correct = load_correct(where.artefacts)
+    assert (len(correct), int((~correct).sum())) == (20, final["test_errors"].value)
     assert final["selected_step"].value == 1
     assert final["budget_share"].value == pytest.approx(32 / (160 * 60_000))
     curve = {row.metric for row in rows if row.step == 1}
@@ -196,14 +204,41 @@ def test_final_rows_of_an_ode_net(tmp_path):
     assert len(where.inputs) == 4
 
 
-def test_the_tight_test_error_is_measured_at_a_tenth_of_the_tolerance():
+def test_the_tight_test_error_is_measured_at_a_tenth_of_the_tolerance(tmp_path):
     config = Config(model="odenet", evaluation_limit=2)
     model, seen = build(config), []
     block = table1_mnist.ode_block_of(model)
     block.register_forward_hook(lambda *_: seen.append((block.solver.rtol, block.solver.atol)))
-    list(table1_mnist.final_rows(config, model, Images(torch.device("cpu"), evaluation_limit=2)))
-    assert seen == [(1e-3, 1e-3), (1e-4, 1e-4)]
+    images = Images(torch.device("cpu"), evaluation_limit=2)
+    list(table1_mnist.final_rows(config, model, images, context(tmp_path)))
+    # the test, the reconstruction at the same tolerance, and the tight test
+    assert [rtol for rtol, _ in seen] == pytest.approx([1e-3, 1e-3, 1e-4])
+    assert [atol for _, atol in seen] == pytest.approx([1e-3, 1e-3, 1e-4])
     assert block.solver == config.solver
+
+
+def test_the_states_that_enter_the_block_are_reconstructed(tmp_path):
+    """By hand: the same solver forward and back from the down-sampled images."""
+    config = Config(model="odenet", evaluation_limit=3)
+    model, images = build(config), Images(torch.device("cpu"), evaluation_limit=3)
+    rows = {row.metric: row for row in table1_mnist.final_rows(config, model, images, context(tmp_path))}
+    block = table1_mnist.ode_block_of(model)
+    with torch.no_grad():
+        states = model[0](to_float(images.test[0]))
+        times = torch.tensor([1.0, 0.0])
+        back = solve(block.field, block(states), times, config.solver, "backprop").y[-1]
+    norms = states.flatten(1).norm(dim=1)
+    errors = (states - back).flatten(1).norm(dim=1) / (norms + norms.square().mean().sqrt())
+    assert rows["reconstruction_error"].value == pytest.approx(float(errors.max()), rel=1e-3)
+
+
+def test_correct_images_are_saved_in_the_order_of_the_test_set(tmp_path):
+    config = replace(CELLS["mlp"], evaluation_limit=50)
+    model, images = build(config), Images(torch.device("cpu"), evaluation_limit=50)
+    rows = {row.metric for row in table1_mnist.final_rows(config, model, images, context(tmp_path))}
+    assert rows == {"test_images", "test_errors", "test_error", "test_nll"}, "no solve, nothing to converge"
+    logits = model(to_float(images.test[0]))
+    assert load_correct(context(tmp_path).artefacts).tolist() == (logits.argmax(1) == images.test[1]).tolist()
 
 
 @pytest.mark.parametrize("cell", ["mlp", "no_block"])
@@ -257,7 +292,7 @@ def test_evaluate_repeats_the_final_rows_of_the_selected_weights(tmp_path):
 
     tensors, _ = load_tensors(outcome.folder / "model.safetensors")
     recorded = read_rows(outcome.folder / "rows.csv")
-    again = table1_mnist.evaluate(config, tensors, context(tmp_path))
+    again = list(table1_mnist.evaluate(config, tensors, context(tmp_path)))
     assert {row.metric for row in again} == {"test_images", "test_errors", "test_error", "test_nll"}
     for row in again:
         assert Row(row.metric, float(row.value), row.unit) in recorded

@@ -23,6 +23,7 @@ from repro.ode import Solver
 from repro.papers.ffjord import table2_tabular as table2
 from repro.papers.ffjord import tabular_claims, tabular_judging, tabular_pictures, tabular_tables, tabular_training
 from repro.papers.ffjord.tabular_claims import SETS, TABLE2
+from repro.per_point import load_log_density
 from repro.published import load_published
 from repro.report.comparison import comparison
 from repro.report.site.numbers import interval
@@ -126,6 +127,11 @@ def test_a_cell_trains_is_tested_and_can_be_evaluated_again(tmp_path, cell, sett
     assert found["epochs"] == 4 * 50 / 1_523
     assert (found["nfe_test"] - 2 * config.n_flows) % 6 == 0
     assert abs(found["tolerance_nll"] - found["tolerance_nll_tight"]) < 1e-3
+    assert found["value_drift"] == found["tolerance_nll_tight"] - found["tolerance_nll"]
+    assert 0 < found["reconstruction_error_p99"] <= found["reconstruction_error"] < 1e-2
+    log_density = load_log_density(context.artefacts).astype(float)
+    assert log_density.shape == (60,)
+    assert -log_density.mean() == pytest.approx(found["test_nll"], rel=1e-2)
     assert found["reversibility_error"] < 1e-2
     assert set(context.inputs) == {"miniboone_partial/miniboone_maf_partial.npz"}
     tensors, _ = load_tensors(context.artefacts / "model.safetensors")

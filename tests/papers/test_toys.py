@@ -16,6 +16,7 @@ from repro.flows import CNF
 from repro.ode import Solver
 from repro.papers.ffjord import fig1_density1d, fig2_toy2d, fig8_tolerance, section3_noise, toy_claims
 from repro.papers.ffjord.toy_claims import COMPARED, FIG2, FIG8, NOISE
+from repro.per_point import load_log_density
 
 TINY = {"iterations": 4, "validation_every": 2, "test_points": 60, "side": 16, "film_frames": 2}
 
@@ -30,6 +31,12 @@ def test_a_cell_trains_is_measured_and_can_be_evaluated_again(tmp_path, cell):
     if continuous:
         assert all((found[metric] - 2) % 6 == 0 for metric in ("nfe_test", "nfe_there", "nfe_back"))
         assert abs(found["test_nll_tight"] - found["test_nll"]) < 1e-3
+        assert found["value_drift"] == found["test_nll_tight"] - found["test_nll"]
+        assert 0 < found["reconstruction_error_p99"] <= found["reconstruction_error"] < 1e-2
+    assert ("reconstruction_error" in found) == ("value_drift" in found) == continuous
+    log_density = load_log_density(context.artefacts).astype(float)
+    assert log_density.shape == (60,)
+    assert -log_density.mean() == pytest.approx(found["test_nll"], rel=1e-3)
         assert {"nfe_forward", "nfe_backward"} <= {row.metric for row in rows if row.step is not None}
     tensors, _ = load_tensors(context.artefacts / "model.safetensors")
     again = {row.metric: row.value for row in fig2_toy2d.evaluate(config, tensors, context)}
@@ -67,7 +74,11 @@ def test_bad_settings_are_named(setting):
 
 def test_the_flow_on_the_line_and_its_integral(tmp_path):
     _, context, rows = run(fig1_density1d, "mixture_1d", tmp_path, iterations=4, test_points=60)
-    assert final(rows)["test_gap"] > 0
+    found = final(rows)
+    assert found["test_gap"] > 0
+    assert 0 < abs(found["value_drift"]) < 1e-3
+    assert 0 < found["reconstruction_error_p99"] <= found["reconstruction_error"] < 1e-2
+    assert -load_log_density(context.artefacts).astype(float).mean() == pytest.approx(found["test_nll"], rel=1e-3)
     with np.load(context.artefacts / ARRAYS) as arrays:
         assert arrays["density"].shape == (5, 240)
         cell = float(arrays["line"][1] - arrays["line"][0])

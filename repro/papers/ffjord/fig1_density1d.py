@@ -7,7 +7,7 @@ Deviations: the same as Figure 2's; the paper does not define the target, the sc
 iterations, with gradients by `checkpoint`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,11 +19,22 @@ from torch import Tensor
 from repro import experiment, plotting
 from repro.arrays import ARRAYS, load_arrays, save_arrays
 from repro.checkpoint import save_tensors
+from repro.convergence import drift_row, flow_reconstruction_rows
 from repro.data import DENSITIES
 from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
-from repro.likelihood import Recipe, grid, judged, likelihood_rows, log_prob_at, maximum_likelihood, natively
+from repro.likelihood import (
+    Recipe,
+    compute_tight_nll,
+    draw_test_points,
+    grid,
+    judged,
+    likelihood_rows,
+    log_prob_at,
+    maximum_likelihood,
+    natively,
+)
 from repro.nets.fields import ConcatSquashField
 from repro.ode import Solver
 from repro.results import Row
@@ -81,14 +92,22 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     yield from fit(maximum_likelihood(flow, exact, DATA.sample, optimizer, recipe, config.seed), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": "cnf"})
     save_arrays(context.artefacts / ARRAYS, pictures(config, exact))
-    yield from likelihood_rows(exact, DATA, config.test_points)
+    yield from final_rows(config, exact, context)
 
 
-def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
-    """The final numbers again, from a run's weights."""
+def final_rows(config: Config, flow: CNF, context: Context) -> Iterator[Row]:
+    """Measure the test likelihood, and how far the solves are from converged."""
+    (nll, *others) = likelihood_rows(flow, DATA, config.test_points, context.artefacts)
+    yield from (nll, *others)
+    yield from flow_reconstruction_rows(flow, draw_test_points(flow, DATA, 1_000))
+    yield drift_row(float(nll.value), lambda: compute_tight_nll(flow, DATA, config.test_points), "nats")
+
+
+def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
+    """Recompute the final numbers from a run's weights."""
     flow = build(config).to(context.device)
     flow.load_state_dict(dict(tensors))
-    return list(likelihood_rows(judged(flow), DATA, config.test_points))
+    yield from final_rows(config, judged(flow), context)
 
 
 @torch.no_grad()

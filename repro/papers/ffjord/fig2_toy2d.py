@@ -13,7 +13,7 @@ public script's own (whose depth is 10, and which ran 100,001 iterations with Ad
 `checkpoint` in place of the adjoint, and a tenth of Glow's. The smoke tier's Glow has 8 layers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,6 +25,7 @@ from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
 from repro.checkpoint import save_tensors
 from repro.checks import check_name
+from repro.convergence import drift_row, flow_reconstruction_rows
 from repro.data import DENSITIES, Density
 from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
@@ -32,7 +33,9 @@ from repro.flows import CNF
 from repro.flows.planar_field import PlanarField
 from repro.likelihood import (
     Recipe,
+    compute_tight_nll,
     density_image,
+    draw_test_points,
     film,
     judged,
     likelihood_rows,
@@ -152,42 +155,37 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     yield from fit(maximum_likelihood(flow, exact(flow), draw, optimizer, recipe, config.seed), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": config.model})
     save_arrays(context.artefacts / ARRAYS, pictures(config, exact(flow), density))
-    yield from final_rows(config, flow, density)
+    yield from final_rows(config, flow, density, context)
 
 
-def final_rows(config: Config, flow: nn.Module, density: Density) -> Iterator[Row]:
-    """Test likelihood, where the mass lies, what a solve costs, and how far it is from converged."""
+def final_rows(config: Config, flow: nn.Module, density: Density, context: Context) -> Iterator[Row]:
+    """Measure the test likelihood, where the mass lies, what a solve costs, and how far it is from converged."""
     precise = exact(flow)
-    yield from likelihood_rows(precise, density, config.test_points)
-    yield from mass_rows(precise, density, config.side)
+    (nll, *others) = likelihood_rows(precise, density, config.test_points, context.artefacts)
+    yield from (nll, *others)
     if isinstance(precise, CNF):
-        x = density.sample(1_000, seeded_streams(0, "test")["test"]).to(next(flow.parameters()).device)
-        with torch.no_grad():
-            precise.log_prob(x)
-        yield Row("nfe_test", precise.stats.nfe_forward, "evaluations")
-        yield from there_and_back_rows(precise, x)
-        yield tight_row(config, precise, density)
+        yield from solver_rows(config, precise, density, float(nll.value))
+    yield from mass_rows(precise, density, config.side)
 
 
-def tight_row(config: Config, flow: CNF, density: Density) -> Row:
-    """Test likelihood in float64 at a tenth of the tolerance: by how much the solver moves it."""
-    solver = replace(flow.solver, rtol=flow.solver.rtol / 10, atol=flow.solver.atol / 10)
-    precise = CNF(flow.field.double(), 2, flow.t1, flow.divergence, solver)  # pyright: ignore[reportAttributeAccessIssue]
-    rows = {row.metric: row for row in likelihood_rows(_Double(precise), density, config.test_points)}
-    flow.float()
-    return replace(rows["test_nll"], metric="test_nll_tight", unit="nats, float64, a tenth of the tolerance")
+def solver_rows(config: Config, flow: CNF, density: Density, nll: float) -> Iterator[Row]:
+    """Measure what a solve costs, and how far it is from converged.
 
-
-class _Double(nn.Module):
-    """A flow in float64 that is asked in float32."""
-
-    def __init__(self, flow: CNF) -> None:
-        super().__init__()
-        self.flow = flow
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density in float64."""
-        return self.flow.log_prob(x.double())
+    Args:
+        config: Settings of the run.
+        flow: As it is judged.
+        density: Of the data.
+        nll: Test NLL of the flow, in nats.
+    """
+    x = draw_test_points(flow, density, 1_000)
+    yield from flow_reconstruction_rows(flow, x)
+    with torch.no_grad():
+        flow.log_prob(x)
+    yield Row("nfe_test", flow.stats.nfe_forward, "evaluations")
+    yield from there_and_back_rows(flow, x)
+    tight = compute_tight_nll(flow, density, config.test_points)
+    yield Row("test_nll_tight", tight, "nats, float64, a tenth of the tolerance")
+    yield drift_row(nll, lambda: tight, "nats")
 
 
 def pictures(config: Config, flow: nn.Module, density: Density) -> dict[str, np.ndarray]:
@@ -214,11 +212,11 @@ def restore(config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
     return exact(flow)
 
 
-def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
-    """The final numbers again, from a run's weights."""
+def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
+    """Recompute the final numbers from a run's weights."""
     flow = build(config).to(context.device)
     flow.load_state_dict(dict(tensors))
-    return list(final_rows(config, flow, DENSITIES[config.data]))
+    yield from final_rows(config, flow, DENSITIES[config.data], context)
 
 
 def _cells() -> dict[str, Config]:

@@ -1,17 +1,19 @@
 """How a flow of a table is judged: exact traces in bounded memory, what the tolerance moves, what the probes add."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from statistics import fmean
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from repro.convergence import drift_row, flow_reconstruction_rows
 from repro.data import Table
+from repro.experiment import Context
 from repro.flows import Stack
 from repro.likelihood import judged
 from repro.metrics import standard_error
+from repro.per_point import save_log_density
 from repro.results import Row
 from repro.training import seeded_streams
 
@@ -55,29 +57,40 @@ def nll(flow: Stack, x: Table, seed: int, between: Callable[[], None] | None = N
     return -float(log_probs(flow, x, stream, between)[0].mean())
 
 
-def test_rows(flow: Stack, x: Table, between: Callable[[], None]) -> Iterator[Row]:
-    """Test NLL by the exact trace, its standard error over the test rows, and what a solve costs."""
-    found, spent = log_probs(flow, x, between=between)
+def test_rows(flow: Stack, x: Table, context: Context) -> Iterator[Row]:
+    """Measure the test NLL by the exact trace, its standard error over the test rows, and what a solve costs."""
+    log_density, spent = log_probs(flow, x, between=context.check)
+    save_log_density(context.artefacts, log_density)
     yield Row("test_rows", len(x), "rows")
-    yield Row("test_nll", -float(found.mean()), "nats")
-    yield Row("test_nll_error", standard_error(found), "nats")
+    yield Row("test_nll", -float(log_density.mean()), "nats")
+    yield Row("test_nll_error", standard_error(log_density), "nats")
     yield Row("nfe_test", fmean(spent), "evaluations")
 
 
 def tolerance_rows(flow: Stack, x: Table) -> Iterator[Row]:
-    """By how much the solver moves the likelihood: the same rows as judged, and in float64 at a tenth of the tolerance.
+    """Measure the likelihood of some test rows at the tolerance of the test, and how well the rows are reconstructed.
+
+    Args:
+        flow: as it is judged.
+        x: some test rows.
+    """
+    yield Row("tolerance_nll", -float(log_probs(flow, x)[0].mean()), f"nats, first {len(x)} test rows")
+    yield from flow_reconstruction_rows(flow, x.to(next(flow.parameters())))
+
+
+def tight_rows(flow: Stack, x: Table, value: float) -> Iterator[Row]:
+    """Measure the likelihood of the same rows in float64 at a tenth of the tolerance, and its drift.
 
     Args:
         flow: as it is judged; it comes back in float32.
-        x: some test rows.
+        x: the rows of `tolerance_rows`.
+        value: their `tolerance_nll`.
     """
-    solver = flow.cnfs[0].solver
-    tight = replace(solver, rtol=solver.rtol / 10, atol=solver.atol / 10)
-    yield Row("tolerance_nll", -float(log_probs(flow, x)[0].mean()), f"nats, first {len(x)} test rows")
-    precise = judged(flow, "closed_form", tight).double()
-    value = -float(log_probs(precise, x)[0].mean())
+    precise = judged(flow, "closed_form", flow.cnfs[0].solver.tighten()).double()
+    tight = -float(log_probs(precise, x)[0].mean())
     flow.float()
-    yield Row("tolerance_nll_tight", value, "nats, the same rows, float64, a tenth of the tolerance")
+    yield Row("tolerance_nll_tight", tight, "nats, the same rows, float64, a tenth of the tolerance")
+    yield drift_row(value, lambda: tight, "nats")
 
 
 def probe_rows(flow: Stack, x: Table, draws: int, n_validation: int, seed: int) -> Iterator[Row]:

@@ -12,7 +12,7 @@ the layers next to the data. The example integrates with its base at 0: f_ours(t
 `small` runs all iterations, by the compiled engine with gradients by `checkpoint` in place of the adjoint.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,6 +24,7 @@ from torch.distributions import Independent, Normal
 from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
 from repro.checkpoint import save_tensors
+from repro.convergence import drift_row, flow_reconstruction_rows
 from repro.data import DENSITIES, Density
 from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
@@ -32,7 +33,9 @@ from repro.flows.planar import PlanarFlow
 from repro.flows.planar_field import PlanarField
 from repro.likelihood import (
     Recipe,
+    compute_tight_nll,
     density_image,
+    draw_test_points,
     film,
     judged,
     likelihood_rows,
@@ -130,13 +133,17 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     yield from fit(maximum_likelihood(flow, exact, density.sample, optimizer, recipe, config.seed), context)
     save_tensors(context.artefacts / "model.safetensors", flow.state_dict(), {"model": config.model})
     save_arrays(context.artefacts / ARRAYS, pictures(config, exact, density))
-    yield from final_rows(config, exact, density)
+    yield from final_rows(config, exact, density, context)
 
 
-def final_rows(config: Config, flow: CNF | PlanarFlow, density: Density) -> Iterator[Row]:
-    """Test likelihood, evaluations, and the way there and back."""
-    yield from likelihood_rows(flow, density, config.test_points)
-    x = density.sample(1_000, seeded_streams(0, "test")["test"]).to(next(flow.parameters()).device)
+def final_rows(config: Config, flow: CNF | PlanarFlow, density: Density, context: Context) -> Iterator[Row]:
+    """Measure test likelihood and evaluations, carry points forward and back, and see how far solves are converged."""
+    (nll, *others) = likelihood_rows(flow, density, config.test_points, context.artefacts)
+    yield from (nll, *others)
+    x = draw_test_points(flow, density, 1_000)
+    if isinstance(flow, CNF):
+        yield from flow_reconstruction_rows(flow, x)
+        yield drift_row(float(nll.value), lambda: compute_tight_nll(flow, density, config.test_points), "nats")
     with torch.no_grad():
         if isinstance(flow, CNF):
             flow.log_prob(x)
@@ -175,11 +182,11 @@ def _last_layers(flow: PlanarFlow, n_layers: int) -> PlanarFlow:
     return part
 
 
-def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
-    """The final numbers again, from a run's weights."""
+def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
+    """Recompute the final numbers from a run's weights."""
     flow = build(config, context.device)
     flow.load_state_dict(dict(tensors))
-    return list(final_rows(config, judged(flow), DENSITIES[config.data]))
+    yield from final_rows(config, judged(flow), DENSITIES[config.data], context)
 
 
 def _smoke(config: Config) -> Config:

@@ -1,12 +1,12 @@
 """MNIST as Section 3's experiments use it: on the device, cut for a tier, cropped at random, and its errors counted."""
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from repro.data import DATASETS, Labelled
-from repro.metrics import count_errors, nll_nats
+from repro.metrics import are_correct, nll_nats
 
 
 class Images:
@@ -55,14 +55,20 @@ def random_crop(images: UInt8[Tensor, "batch h w"], padding: int, stream: Genera
     return F.pad(images, [padding] * 4)[item, rows[:, :, None], columns[:, None, :]]
 
 
-@torch.no_grad()
 def measure_error(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) -> tuple[int, float]:
     """Errors and mean negative log-likelihood (nats) over all the images."""
+    correct, nll = classify(model, images, labels, batch)
+    return int((~correct).sum()), nll
+
+
+@torch.no_grad()
+def classify(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) -> tuple[Bool[Tensor, " n"], float]:
+    """Classify all the images; give which are correct, and the mean negative log-likelihood (nats) of the labels."""
     model.eval()
-    errors, nll = 0, 0.0
+    correct, nll = [], 0.0
     for chunk, target in zip(images.split(batch), labels.split(batch), strict=True):
         logits = model(to_float(chunk))
-        errors += count_errors(logits, target)
+        correct.append(are_correct(logits, target))
         nll += float(nll_nats(logits, target)) * len(target)
     model.train()
-    return errors, nll / len(labels)
+    return torch.cat(correct), nll / len(labels)

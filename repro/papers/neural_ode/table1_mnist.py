@@ -13,7 +13,7 @@ from LeCun et al. (1998); ours is trained by the same recipe without augmentatio
 epoch is evaluated too, and evaluations do not leak into the training's counts of function evaluations.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -24,16 +24,18 @@ from torch.nn import functional as F
 
 from repro import experiment
 from repro.checkpoint import save_tensors
+from repro.convergence import MAX_POINTS, drift_row, reconstruction_rows
 from repro.evaluation.budgets import Budget
 from repro.evaluation.verdicts import Comparability
 from repro.experiment import Context, Experiment
 from repro.metrics import error_percent
-from repro.nets.odenet import Downsampling, mlp, ode_block_of, ode_net, residual_net
+from repro.nets.odenet import Downsampling, OdeBlock, mlp, ode_block_of, ode_net, residual_net
 from repro.ode import Solver, supported
 from repro.papers.neural_ode.claims import COMPILED, TABLE1_CLAIMS
 from repro.papers.neural_ode.deviations import MNIST
-from repro.papers.neural_ode.mnist_images import Images, measure_error, random_crop, to_float
+from repro.papers.neural_ode.mnist_images import Images, classify, measure_error, random_crop, to_float
 from repro.papers.neural_ode.tables import draw_errors, table1
+from repro.per_point import save_correct
 from repro.results import Row
 from repro.training import Training, fit, seeded_streams
 
@@ -151,29 +153,48 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     yield Row("budget_share", config.epochs * len(images.train[0]) / (PAPER_EPOCHS * 60_000), "of the public budget")
     yield from fit(training(config, model, images), context)
     save_tensors(context.artefacts / "model.safetensors", model.state_dict(), {"model": config.model})
-    yield from final_rows(config, model, images)
+    yield from final_rows(config, model, images, context)
 
 
-def final_rows(config: Config, model: nn.Sequential, images: Images) -> Iterator[Row]:
-    """Test error with its count, and for an ODE-Net the same at a ten times tighter tolerance."""
-    errors, nll = measure_error(model, *images.test)
-    total = len(images.test[1])
+def final_rows(config: Config, model: nn.Sequential, images: Images, context: Context) -> Iterator[Row]:
+    """Measure the test error with its count, and how far the solves of an ODE-Net are from converged."""
+    correct, nll = classify(model, *images.test)
+    save_correct(context.artefacts, correct)
+    errors, total = int((~correct).sum()), len(correct)
     yield Row("test_images", total, "images")
     yield Row("test_errors", errors, "images")
     yield Row("test_error", error_percent(errors, total), "%")
     yield Row("test_nll", nll, "nats")
     block = ode_block_of(model)
     if block is not None:
-        block.solver = replace(config.solver, rtol=config.solver.rtol / 10, atol=config.solver.atol / 10)
-        errors, _ = measure_error(model, *images.test)
-        yield Row("test_error_tight", error_percent(errors, total), "% at a tenth of the tolerance")
-        block.solver = config.solver
+        yield from solver_rows(config, model, block, images, error_percent(errors, total))
 
 
-def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Sequence[Row]:
-    """Test error again, from a run's weights."""
+def solver_rows(config: Config, model: nn.Sequential, block: OdeBlock, images: Images, error: float) -> Iterator[Row]:
+    """Reconstruct the states that enter the ODE block, and measure the error at a ten times tighter tolerance.
+
+    Args:
+        config: Settings of the run.
+        model: The network.
+        block: Its ODE block, which follows the down-sampling.
+        images: Of the test.
+        error: Test error at the evaluation tolerance, in percent.
+    """
+    with torch.no_grad():
+        states = model[0](to_float(images.test[0][:MAX_POINTS]))
+    yield from reconstruction_rows(block, block.inverse, states)
+    block.solver = config.solver.tighten()
+    errors, _ = measure_error(model, *images.test)
+    block.solver = config.solver
+    tight = error_percent(errors, len(images.test[1]))
+    yield Row("test_error_tight", tight, "% at a tenth of the tolerance")
+    yield drift_row(error, lambda: tight, "%")
+
+
+def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
+    """Recompute the final numbers from a run's weights."""
     model = restore(config, tensors).to(context.device)
-    return list(final_rows(config, model, images_of(config, context)))
+    yield from final_rows(config, model, images_of(config, context), context)
 
 
 def restore(config: Config, tensors: Mapping[str, Tensor]) -> nn.Sequential:
