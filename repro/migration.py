@@ -42,7 +42,7 @@ LAST_METRICS = {
     "ffjord/table2_tabular": "nfe_test",
 }
 """Rows of an evaluation after which all that is new is there, where the rest takes minutes."""
-OF_WHOLE_TEST_SET = frozenset({"test_rows", "test_nll", "test_nll_error", "nfe_test"})
+WHOLE_TEST_SET_METRICS = frozenset({"test_rows", "test_nll", "test_nll_error", "nfe_test"})
 """Metrics of a table that are not compared, since only its first test rows are evaluated."""
 CPU = torch.device("cpu")
 
@@ -52,7 +52,7 @@ class MigrationError(Exception):
 
 
 @dataclass(frozen=True)
-class Migrated:
+class MigrationOutcome:
     """Outcome for one run.
 
     Attributes:
@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{run}: {text} ({outcome.seconds:.1f} s)", flush=True)
     for experiment, total in seconds.items():
         print(f"{experiment}: {total:.0f} s")
-    words = ", ".join(f"{counts[word]} {word}" for word in ("migrated", "skipped", "failed"))
-    print(f"{words}; {sum(seconds.values()) / 60:.1f} core-minutes")
+    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("migrated", "skipped", "failed"))
+    print(f"{summary}; {sum(seconds.values()) / 60:.1f} core-minutes")
     return 1 if counts["failed"] else 0
 
 
@@ -109,7 +109,7 @@ def check_checkout(*, allow_dirty: bool) -> dict[str, Any]:
     return state
 
 
-def migrate(folder: Path, *, state: Mapping[str, Any]) -> Migrated:
+def migrate(folder: Path, *, state: Mapping[str, Any]) -> MigrationOutcome:
     """Migrate one run; an error changes nothing and is part of the outcome.
 
     Args:
@@ -119,13 +119,13 @@ def migrate(folder: Path, *, state: Mapping[str, Any]) -> Migrated:
     start = time.process_time()
     try:
         if _read_record(folder).get("schema", 1) >= SCHEMA:
-            return Migrated(None, 0.0)
+            return MigrationOutcome(None, 0.0)
         with TemporaryDirectory(prefix="repro-migration-") as workspace:
             rows = _supplement(folder, Path(workspace)) if (folder / WEIGHTS).exists() else []
             _write(folder, rows, Path(workspace), state)
     except (CheckpointError, DataError, MigrationError, OSError, SolveError, UnreadableRun) as error:
-        return Migrated((), time.process_time() - start, f"error: {error}")
-    return Migrated(tuple(row.metric for row in rows), time.process_time() - start)
+        return MigrationOutcome((), time.process_time() - start, f"error: {error}")
+    return MigrationOutcome(tuple(row.metric for row in rows), time.process_time() - start)
 
 
 def _supplement(folder: Path, workspace: Path) -> list[Row]:
@@ -140,8 +140,8 @@ def _supplement(folder: Path, workspace: Path) -> list[Row]:
         run = replace(run, config=replace(run.config, test_rows=limit))  # pyright: ignore[reportCallIssue]
     recorded = {name: row for name, row in run.final.items() if name not in NEW_METRICS}
     recomputed = {row.metric: row for row in _evaluate(run, workspace)}
-    part = OF_WHOLE_TEST_SET if "test_rows" in recorded else frozenset()
-    compared = [row for name, row in recomputed.items() if name not in part]
+    excluded = WHOLE_TEST_SET_METRICS if "test_rows" in recorded else frozenset()
+    compared = [row for name, row in recomputed.items() if name not in excluded]
     differ = [each for each in compare_rows(folder.name, recorded, compared) if not each.ok]
     if differ:
         numbers = (f"{each.metric} is {each.recomputed:.10g}, recorded {each.published:.10g}" for each in differ)

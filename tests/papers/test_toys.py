@@ -31,13 +31,13 @@ def test_a_cell_trains_is_measured_and_can_be_evaluated_again(tmp_path, cell):
     if continuous:
         assert all((found[metric] - 2) % 6 == 0 for metric in ("nfe_test", "nfe_there", "nfe_back"))
         assert abs(found["test_nll_tight"] - found["test_nll"]) < 1e-3
+        assert {"nfe_forward", "nfe_backward"} <= {row.metric for row in rows if row.step is not None}
         assert found["value_drift"] == found["test_nll_tight"] - found["test_nll"]
         assert 0 < found["reconstruction_error_p99"] <= found["reconstruction_error"] < 1e-2
     assert ("reconstruction_error" in found) == ("value_drift" in found) == continuous
     log_density = load_log_density(context.artefacts).astype(float)
     assert log_density.shape == (60,)
     assert -log_density.mean() == pytest.approx(found["test_nll"], rel=1e-3)
-        assert {"nfe_forward", "nfe_backward"} <= {row.metric for row in rows if row.step is not None}
     tensors, _ = load_tensors(context.artefacts / "model.safetensors")
     again = {row.metric: row.value for row in fig2_toy2d.evaluate(config, tensors, context)}
     assert {metric: found[metric] for metric in again} == again

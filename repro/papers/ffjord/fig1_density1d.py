@@ -97,8 +97,9 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
 
 def final_rows(config: Config, flow: CNF, context: Context) -> Iterator[Row]:
     """Measure the test likelihood, and how far the solves are from converged."""
-    (nll, *others) = likelihood_rows(flow, DATA, config.test_points, context.artefacts)
-    yield from (nll, *others)
+    rows = likelihood_rows(flow, DATA, config.test_points, context.artefacts)
+    yield (nll := next(rows))
+    yield from rows
     yield from flow_reconstruction_rows(flow, draw_test_points(flow, DATA, 1_000))
     yield drift_row(float(nll.value), lambda: compute_tight_nll(flow, DATA, config.test_points), "nats")
 

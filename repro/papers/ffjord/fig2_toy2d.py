@@ -161,8 +161,9 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
 def final_rows(config: Config, flow: nn.Module, density: Density, context: Context) -> Iterator[Row]:
     """Measure the test likelihood, where the mass lies, what a solve costs, and how far it is from converged."""
     precise = exact(flow)
-    (nll, *others) = likelihood_rows(precise, density, config.test_points, context.artefacts)
-    yield from (nll, *others)
+    rows = likelihood_rows(precise, density, config.test_points, context.artefacts)
+    yield (nll := next(rows))
+    yield from rows
     if isinstance(precise, CNF):
         yield from solver_rows(config, precise, density, float(nll.value))
     yield from mass_rows(precise, density, config.side)

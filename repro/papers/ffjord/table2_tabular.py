@@ -133,8 +133,9 @@ def final_rows(config: Config, flow: Stack, splits: Splits[Table], context: Cont
     test, validation = splits.test[: config.test_rows], splits.validation[: config.check_rows]
     precise = exact(flow, config)
     checked = test[: config.check_rows]
-    (nll, *reconstruction) = tolerance_rows(precise, checked)
-    yield from (nll, *reconstruction)
+    rows = tolerance_rows(precise, checked)
+    yield (nll := next(rows))
+    yield from rows
     yield from test_rows(precise, test, context)
     yield from tight_rows(precise, checked, float(nll.value))
     yield Row("reversibility_error", precise.reversibility_error(validation.to(context.device)), "largest distance")

@@ -138,8 +138,9 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
 
 def final_rows(config: Config, flow: CNF | PlanarFlow, density: Density, context: Context) -> Iterator[Row]:
     """Measure test likelihood and evaluations, carry points forward and back, and see how far solves are converged."""
-    (nll, *others) = likelihood_rows(flow, density, config.test_points, context.artefacts)
-    yield from (nll, *others)
+    rows = likelihood_rows(flow, density, config.test_points, context.artefacts)
+    yield (nll := next(rows))
+    yield from rows
     x = draw_test_points(flow, density, 1_000)
     if isinstance(flow, CNF):
         yield from flow_reconstruction_rows(flow, x)

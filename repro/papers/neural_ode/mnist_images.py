@@ -56,14 +56,14 @@ def random_crop(images: UInt8[Tensor, "batch h w"], padding: int, stream: Genera
 
 
 def measure_error(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) -> tuple[int, float]:
-    """Errors and mean negative log-likelihood (nats) over all the images."""
+    """Count the errors and average the negative log-likelihood (nats) over all the images."""
     correct, nll = classify(model, images, labels, batch)
     return int((~correct).sum()), nll
 
 
 @torch.no_grad()
 def classify(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) -> tuple[Bool[Tensor, " n"], float]:
-    """Classify all the images; give which are correct, and the mean negative log-likelihood (nats) of the labels."""
+    """Classify all the images; mark the correct ones and average the labels' negative log-likelihood (nats)."""
     model.eval()
     correct, nll = [], 0.0
     for chunk, target in zip(images.split(batch), labels.split(batch), strict=True):
