@@ -218,14 +218,14 @@ def published_folders(*, cheap: bool) -> list[Path]:
         for cell in fnmatch.filter(EXPERIMENTS[name].chosen(None, "small"), pattern)
     }
     first: dict[str, Path] = {}
-    for folder in sorted(folders, key=_seed):
+    for folder in sorted(folders, key=_seed_of):
         cell = folder.relative_to(root).parent.as_posix().rpartition("-")[0]  # without the digest
         if cell in cells:
             first.setdefault(cell, folder)
     return sorted(first.values())
 
 
-def _seed(folder: Path) -> tuple[int, Path]:
+def _seed_of(folder: Path) -> tuple[int, Path]:
     return int(folder.name.rpartition("-seed")[2]), folder
 
 
