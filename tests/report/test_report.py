@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import stats
 
@@ -21,8 +22,9 @@ from repro.arrays import ARRAYS, load_arrays, save_arrays
 from repro.evaluation.selection import Level, rows_at
 from repro.experiment import TIERS, Config, Experiment
 from repro.papers import EXPERIMENTS
-from repro.papers.neural_ode.error_rates import difference, error_rate, seed_spread
+from repro.papers.neural_ode.error_rates import compare_errors, difference, error_rate, seed_spread
 from repro.papers.neural_ode.tables import table1
+from repro.per_point import save_correct
 from repro.report import build
 from repro.report.pages import README_BLOCKS, find_missing_marker
 from repro.results import Row, load, write_rows
@@ -558,6 +560,32 @@ def test_the_interval_has_the_test_sets_noise_and_the_spread_over_seeds(results)
     of_test, of_seeds = 2 * 0.6 * 99.4 / 1e4, spread**2 * (1 + 1 / 3)
     quantile = stats.t.ppf(0.975, df * (of_test + of_seeds) ** 2 / of_seeds**2)
     assert difference(a, b, (spread, df)).high == pytest.approx(quantile * np.sqrt(of_test + of_seeds))
+
+
+def save_answers(results, cell, wrong_images):
+    for folder in (results / "runs" / TABLE1).glob(f"{cell}-*/*-seed*"):
+        correct = torch.ones(10_000, dtype=torch.bool)
+        correct[wrong_images(int(folder.name.rpartition("seed")[2]))] = False
+        save_correct(folder, correct)
+
+
+def test_errors_on_the_same_images_are_compared_image_by_image(results):
+    """Both networks fail on 60 hard images, each seed on 3 more of its own: the paired interval is far narrower."""
+    seeds(results, "odenet", [63, 63, 63])
+    seeds(results, "resnet", [63, 63, 63])
+    rows = rows_of(results)
+    unpaired = compare_errors(rows, "odenet", "resnet")
+    save_answers(results, "odenet", lambda seed: [*range(60), *range(100 + 3 * seed, 103 + 3 * seed)])
+    assert compare_errors(rows, "odenet", "resnet") == unpaired, "one network's answers are not recorded"
+    save_answers(results, "resnet", lambda seed: [*range(60), *range(200 + 3 * seed, 203 + 3 * seed)])
+    paired = compare_errors(rows, "odenet", "resnet")
+    assert (paired.pairs, paired.value) == (3, pytest.approx(0))
+    assert paired.high < unpaired.high / 5
+    assert "paired by 3 seeds and by image" in str(paired)
+    save_answers(results, "odenet", lambda seed: range(93))
+    worse = compare_errors(rows, "odenet", "resnet")
+    assert worse.low > 0.15
+    assert worse.value == pytest.approx(0.30)
 
 
 @pytest.mark.parametrize(("network", "verdict"), [(None, "reproduced"), (200, "not reproduced")])

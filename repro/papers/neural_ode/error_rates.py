@@ -1,4 +1,4 @@
-"""Test errors of Table 1's networks, and how far two of them are apart."""
+"""Test errors of Table 1's networks, and the difference of two of them."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 
 from repro.cases import at_most_partly
-from repro.evaluation.statistics import welch_half_width
+from repro.evaluation.statistics import crossed_interval, welch_half_width
 from repro.experiment import Verdict
-from repro.results import final_values
+from repro.per_point import PER_POINT, load_correct
+from repro.results import OK, final_values, results_root
 
 TABLE1 = "neural_ode/table1_mnist"
 CONVOLUTIONAL = ("resnet", "rknet", "odenet", "one_block", "no_block")
 """Table 1's cells whose test errors spread alike over seeds: all but the perceptron."""
+LEAST_PAIRS = 3
+"""Common seeds that a paired difference needs: with two, a single degree of freedom would decide."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ class Difference:
         low: End of the interval.
         high: Its other end.
         spread: Standard deviation over seeds that is in it; nan if none was known.
+        pairs: Number of seeds over which it is paired; 0 where it is not.
     """
 
     value: float
     low: float
     high: float
     spread: float
+    pairs: int = 0
 
     def judged(self, verdict: Verdict) -> Verdict:
         """A verdict by the interval; at most "partly" where the spread over seeds is unknown."""
@@ -69,13 +74,42 @@ class Difference:
 
     def __str__(self) -> str:
         over = "unknown and not in it" if np.isnan(self.spread) else f"{self.spread:.2f}, pooled"
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}] points (spread over seeds {over})"
+        words = f"paired by {self.pairs} seeds and by image" if self.pairs else f"spread over seeds {over}"
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}] points ({words})"
+
+
+def compare_errors(rows: pd.DataFrame, first: str, second: str) -> Difference | None:
+    """Compute the difference of two cells' test errors, first minus second; None if one of them has no run.
+
+    With at least `LEAST_PAIRS` common seeds whose answers are recorded it is paired by seed and by test image, else the
+    test sets are taken as independent (`difference`).
+    """
+    answers = [read_errors(rows, cell) for cell in (first, second)]
+    common = sorted(set(answers[0]) & set(answers[1]))
+    if len(common) >= LEAST_PAIRS:
+        a, b = ({seed: bits[seed] for seed in common} for bits in answers)
+        interval = crossed_interval(a, b)
+        spread = float(np.std([100 * (a[seed].mean() - b[seed].mean()) for seed in common], ddof=1))
+        return Difference(100 * interval.value, 100 * interval.low, 100 * interval.high, spread, len(common))
+    a, b = error_rate(rows, first), error_rate(rows, second)
+    return None if a is None or b is None else difference(a, b, seed_spread(rows))
+
+
+def read_errors(rows: pd.DataFrame, cell: str) -> dict[int, np.ndarray]:
+    """Read each seed's wrong answers of a cell, bool [test images], from its runs that recorded them.
+
+    Of several machines the first by name counts.
+    """
+    runs = rows[(rows["experiment"] == TABLE1) & (rows["cell"] == cell) & (rows["status"] == OK)]
+    first = runs.sort_values(["seed", "machine"]).drop_duplicates("seed")
+    folders = {int(run["seed"]): results_root() / run["source"] / run["run"] for run in first.to_dict("records")}
+    return {seed: ~load_correct(folder) for seed, folder in folders.items() if (folder / PER_POINT).exists()}
 
 
 def difference(a: ErrorRate, b: ErrorRate, spread: tuple[float, int]) -> Difference:
-    """The difference a - b.
+    """Compute the difference a - b, with the two test sets taken as independent.
 
-    The two test sets are taken as independent; they are the same images, which makes the true interval narrower.
+    They are the same images, which makes the true interval narrower.
 
     Args:
         a: One network's.
