@@ -79,12 +79,13 @@ test: $(READY) ## the default tests, 4 to 8 minutes on two cores
 test-report: $(READY) ## the report in a headless Chromium, where there is one; outside `make test`
 	$(PYTHON) -m pytest tests/report/browser_report.py
 
-check: $(READY) ## lint, types, layers, generated files up to date, no regression, and the smoke tier of everything
+check: $(READY) ## lint, types, layers, generated files and records, weights give their numbers, no regression, smoke tier
 	$(PYTHON) -m ruff check repro tests benchmarks
 	$(PYTHON) -m ruff format --check repro tests benchmarks
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 	$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 	$(PYTHON) -m repro report --check
+	$(PYTHON) -m repro evaluate --all --cheap
 	REPRO_BENCH_DEVICE=cpu $(PYTHON) -m benchmarks.gate
 	$(MAKE) reproduce TIER=smoke
 

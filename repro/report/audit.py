@@ -7,7 +7,7 @@ from typing import Any
 
 from repro.experiment import compute_digest
 from repro.integrity import verify_files
-from repro.results import read_record
+from repro.results import read_record, read_runs
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,26 @@ def audit_runs(root: Path) -> tuple[list[Problem], list[Problem]]:
         unbound += [Problem(run, sentence) for sentence in verify_files(folder, record)]
         digests += [Problem(run, sentence) for sentence in _check_names(folder.relative_to(root), record)]
     return unbound, digests
+
+
+def find_changed_runs(root: Path) -> dict[str, str]:
+    """Find the runs that contradict their records, whatever a table would say of them.
+
+    Runs of schema 1 list no hashes: of those, digest, settings and names are compared alone.
+
+    Args:
+        root: results/runs or results/local.
+
+    Returns:
+        The first problem of each such run, by its folder below the root.
+    """
+    problems: dict[str, str] = {}
+    for folder, record in read_runs(root):
+        files = verify_files(folder, record) if "files" in record else []
+        names = _check_names(folder.relative_to(root), record) if "config" in record else ()
+        for sentence in (*files, *names):
+            problems.setdefault(folder.relative_to(root).as_posix(), sentence)
+    return problems
 
 
 def _check_names(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Puts all generated files together, and compares them with what is there."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, listing, pages
+from repro.report.audit import find_changed_runs
 from repro.report.benchmarks import Measured, origins
 from repro.report.comparison import comparison
 from repro.report.differences import changed
@@ -88,6 +90,20 @@ def _write(generated: dict[Path, bytes], different: Sequence[Path], stale: Seque
         path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
 
 
+def load_runs(root: Path) -> pd.DataFrame:
+    """Load the runs that tables, figures and verdicts may rest on: `valid_runs` whose files are those of their records.
+
+    A run that was changed after it ended is left out, with one sentence on stderr.
+
+    Args:
+        root: results/runs or results/local.
+    """
+    rows, changed_runs = valid_runs(load(root)), find_changed_runs(root)
+    for run in sorted(changed_runs.keys() & set(rows["run"])):
+        print(f"left out: {root.name}/{run}: {changed_runs[run]}", file=sys.stderr)
+    return rows[~rows["run"].isin(list(changed_runs))]
+
+
 def valid_runs(rows: pd.DataFrame) -> pd.DataFrame:
     """The runs whose settings are those of a cell in a tier today; ablations and overridden runs stay out."""
     known = {
@@ -101,7 +117,7 @@ def valid_runs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
-    rows = valid_runs(load(results / "runs"))
+    rows = load_runs(results / "runs")
     numbers = load_published(results / "published.csv")
     table = comparison(numbers, rows, None)
     found = list(measured(results / "benchmarks"))
@@ -176,7 +192,7 @@ def _words(draw: Callable[..., Any] | None) -> str:
 
 
 def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
-    rows, own = valid_runs(load(results / "runs")), valid_runs(load(results / "local"))
+    rows, own = load_runs(results / "runs"), load_runs(results / "local")
     numbers = load_published(results / "published.csv")
     table = comparison(numbers, rows, own)
     found = list(measured(results / "local" / "benchmarks"))

@@ -18,12 +18,12 @@ from repro.papers import EXPERIMENTS, PAPERS
 from repro.provenance import git_state, suite_version
 from repro.published import Published, load_published
 from repro.report.benchmarks import MeasuredClaim
-from repro.report.build import PUBLISHED_TIERS, valid_runs
+from repro.report.build import PUBLISHED_TIERS, load_runs
 from repro.report.comparison import verdict_text
 from repro.report.evidence import Assessment, assess, levels_of
 from repro.report.ledger import judge_claim
 from repro.report.subjects import judged, measured
-from repro.results import final_values, load
+from repro.results import final_values
 
 SCHEMA = 1
 DIGITS = 12
@@ -40,7 +40,7 @@ def export(results: Path, *, local: bool = False, numbers: bool = True, claims: 
         claims: With the claims.
     """
     source, tiers = ("local", TIERS) if local else ("runs", PUBLISHED_TIERS)
-    rows = valid_runs(load(results / source))
+    rows = load_runs(results / source)
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "suite": {"version": suite_version(), **git_state()},

@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from repro.report.build import PUBLISHED_TIERS, valid_runs
+from repro.report.build import PUBLISHED_TIERS, load_runs
 from repro.report.ledger import ledger
 from repro.report.subjects import judged, measured
-from repro.results import load
 
 DPI = 130
 """Of a picture in a notebook, which is shown at about 95 pixels an inch."""
@@ -24,7 +23,7 @@ def published_runs(results: Path) -> pd.DataFrame:
     Args:
         results: the results/ folder.
     """
-    return valid_runs(load(results / "runs"))
+    return load_runs(results / "runs")
 
 
 def published_ledger(results: Path, runs: pd.DataFrame | None = None) -> pd.DataFrame:

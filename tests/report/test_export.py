@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.evaluation.verdicts import MEANING
+from repro.integrity import hash_files
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report.export import export, number_ids, rule_changes, to_json
@@ -92,6 +93,27 @@ def test_local_runs_never_mix_with_published_ones(results):
     key = f"{TABLE1}/odenet/test_error"
     assert published[key]["ours"] is None
     assert local[key]["ours"]["value"] == 0.9
+
+
+def test_a_run_whose_files_were_changed_gets_no_verdict_but_a_sentence(results, capsys):
+    for seed in range(2):
+        make_run("odenet", seed, 0.9)
+    folders = sorted((results / "runs" / TABLE1).glob("odenet-*/*"))
+    for folder in folders:
+        record = json.loads((folder / "run.json").read_text()) | {"files": hash_files(folder)}
+        (folder / "run.json").write_text(json.dumps(record))
+    key = f"{TABLE1}/odenet/test_error"
+
+    def seeds():
+        (record,) = [r for r in export(results)["numbers"] if r["id"] == key]
+        return record["ours"] and record["ours"]["seeds"]
+
+    assert seeds() == [0, 1]
+    rows = folders[0] / "rows.csv"
+    rows.write_text(rows.read_text().replace("0.9", "0.42"))
+    assert seeds() == [1]
+    line = f"left out: runs/{folders[0].relative_to(results / 'runs')}: rows.csv was changed after the run\n"
+    assert capsys.readouterr().err == line
 
 
 def test_the_command_prints_a_part_or_writes_a_file(results, call, tmp_path):
