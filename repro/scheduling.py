@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,18 @@ class _Child:
     process: "subprocess.Popen[bytes]"
     requests: int = 0
     text: bytes = b""
+
+
+def _lower_priority(pid: int, niceness: int) -> None:
+    """Set the niceness of a process in a session of its own, and that of its session.
+
+    Where Linux groups processes by session (sched_autogroup), cores are shared between sessions first, by the session's
+    niceness; a process's own counts only against others of the same session.
+    """
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    with suppress(OSError):  # no such grouping here
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 class Pool:
@@ -198,9 +211,7 @@ class Pool:
         child = _Child(job, process)
         self._children.append(child)
         if self._niceness:
-            with suppress(ProcessLookupError):  # it has ended by itself
-                priority = min(19, os.getpriority(os.PRIO_PROCESS, 0) + self._niceness)
-                os.setpriority(os.PRIO_PROCESS, process.pid, priority)
+            _lower_priority(process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + self._niceness))
         assert process.stderr is not None
         os.set_blocking(process.stderr.fileno(), False)
         self._selector.register(process.stderr, selectors.EVENT_READ, child)

@@ -72,7 +72,7 @@ class Pair:
         if not math.isclose(self.budgets[1], 2 * self.budgets[0]):
             raise RuleError(f"the doubling pair has the budgets {self.budgets[0]:g} and {self.budgets[1]:g}")
         if not set(self.second) <= set(self.first):
-            seeds = f"{_listed(self.first)} and {_listed(self.second)}"
+            seeds = f"{_print_seeds(self.first)} and {_print_seeds(self.second)}"
             raise RuleError(f"the seeds of the doubling pair differ: {seeds}")
         sign = 1 if better == "lower" else -1
         gains = [sign * (self.first[seed] - value) for seed, value in sorted(self.second.items())]
@@ -81,7 +81,7 @@ class Pair:
         return gains
 
 
-def _listed(seeds: Mapping[int, float]) -> str:
+def _print_seeds(seeds: Mapping[int, float]) -> str:
     return " ".join(map(str, sorted(seeds))) or "none"
 
 

@@ -57,14 +57,14 @@ def export(results: Path, *, local: bool = False, numbers: bool = True, claims: 
 
 def to_json(content: dict[str, Any]) -> str:
     """Print an export with sorted keys; infinite and missing floats as null."""
-    return json.dumps(_rounded(content), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(_round_floats(content), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401 (JSON)
+def _round_floats(value: Any) -> Any:  # noqa: ANN401 (JSON)
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _round_floats(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
+        return [_round_floats(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     return value
