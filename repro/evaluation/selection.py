@@ -51,7 +51,8 @@ def rank_levels(
     scores: dict[tuple[bool, int, int, int, int], Level] = {}
     for rank, tier in enumerate(tiers):
         of_tier = runs[runs["tier"] == tier]
-        for multiple in variants.factors if len(of_tier) else ():
+        factors = [1] if tier == "paper" else variants.factors  # a multiple of the full budget is no cell's evidence
+        for multiple in factors if len(of_tier) else ():
             sources = [select_source(of_tier, cell, multiple, variants) for cell in cells]
             if not any(sources):
                 continue

@@ -207,10 +207,13 @@ def _local(results: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Tables:
-    """Make every laid-out table at every level that has runs, the best first, so that none hides another."""
+    """Make every laid-out table at the best level and in every other tier with runs, so that none hides another."""
     tables: Tables = {}
     for name, experiment in EXPERIMENTS.items():
-        for level in levels_of(rows, name, tiers):
+        best, *others = levels_of(rows, name, tiers) or [None]
+        for level in (best, *(level for level in others if level and level.multiple == 1)):
+            if level is None:
+                continue
             title = f"{experiment.artefact}, {level.title}{suffix}"
             for file, make in experiment.tables.items():
                 tables[f"{file}_{level.slug}"] = (title, make(rows_at(rows, name, experiment.variants, level)))

@@ -1,4 +1,4 @@
-"""Neural ODE, Figure 4 (Section 4.2): planar NF with K layers against planar CNF with M units, by density matching.
+"""Neural ODE, Figure 4 (Section 4.1): planar NF with K layers against planar CNF with M units, by density matching.
 
 Both minimise KL(q ‖ p) = E_q[log q + U] + ln Z for target energies U; K, M in {2, 8, 32}. The paper does not say which
 three densities it used; ours are the four of Rezende and Mohamed (2015), three of which do not normalise on the plane:

@@ -1,4 +1,4 @@
-"""Neural ODE, Figure 5 (Section 4.3): two circles and two moons by maximum likelihood, planar CNF against planar NF.
+"""Neural ODE, Figure 5 (Section 4.1): two circles and two moons by maximum likelihood, planar CNF against planar NF.
 
 The CNF has 64 hidden units, the NF 64 one-unit layers. Snapshots at 5, 20, 40, 60, 80 and 100 % of the way from noise
 to data. Cell `example` is the authors' public example (torchdiffeq, examples/cnf.py): gates per coordinate, the mean
