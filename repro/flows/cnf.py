@@ -11,6 +11,7 @@ from repro.checks import check_positive_counts
 from repro.flows import base as bases
 from repro.flows.augmented import Augmented, check_estimator, draw_noise
 from repro.ode import SOLVERS, Solver, Stats, solve
+from repro.ode.inference import as_normal, leave_inference_mode
 from repro.types import Norm, VectorField
 
 
@@ -132,6 +133,12 @@ class CNF(nn.Module):
         self, start: Tensor, times: Sequence[float], noise: Tensor | None, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Carry points and the integral of the divergence from the first time to the last."""
+        with leave_inference_mode():
+            return self._carry_normal(as_normal(start), times, None if noise is None else as_normal(noise), generator)
+
+    def _carry_normal(
+        self, start: Tensor, times: Sequence[float], noise: Tensor | None, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
         shape = (self.n_probes, len(start), self._noise_width)
         noise = draw_noise(self.divergence, self.noise, shape, noise, generator, like=start)
         system = Augmented(self.field, self.dim, self.divergence, self.penalties, noise)

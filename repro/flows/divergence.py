@@ -20,6 +20,7 @@ from repro.flows.products import (
     jacobian_products,
     needed,
     offered,
+    refuse_inference_mode,
     start_of_graph,
     tangents,
     unit_vectors,
@@ -158,6 +159,7 @@ def bottleneck(
     encode, decode = offered(field, "encode"), offered(field, "decode")
     if encode is None or decode is None:
         raise TypeError(f"divergence 'bottleneck' needs a field with encode and decode; {_name(field)} has none")
+    refuse_inference_mode()
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         y = start_of_graph(y, differentiable)

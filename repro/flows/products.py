@@ -49,10 +49,25 @@ def tangents(
 
 def evaluate(field: VectorField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Evaluate with a graph from y to f, also where the caller wants none; say whether the caller does."""
+    refuse_inference_mode()
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         y = start_of_graph(y, differentiable)
         return field(t, y), y, differentiable
+
+
+def refuse_inference_mode() -> None:
+    """Refuse to differentiate in inference mode, which builds no graph: every derivative would come out as zero.
+
+    `CNF` leaves it by itself.
+
+    Raises:
+        RuntimeError: Inference mode is on.
+    """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "a divergence takes derivatives, which torch.inference_mode() rules out: use torch.no_grad()"
+        )
 
 
 def start_of_graph(y: Tensor, differentiable: bool) -> Tensor:

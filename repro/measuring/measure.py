@@ -21,6 +21,7 @@ from repro.measuring.memory import peak
 from repro.measuring.meters import Cell, counted, interleave, relative_error, start, status_of
 from repro.measuring.step import Loss, mean_energy, solve_step
 from repro.ode import GRADIENTS, SOLVERS, Solver
+from repro.ode.parameters import collect_parameters
 from repro.ode.solve import check_problem
 from repro.types import State, Times, VectorField
 
@@ -112,7 +113,7 @@ def measure(
     solvers: Sequence[str] | Mapping[str, Solver] = ("dopri5",),
     gradients: Sequence[str] = tuple(GRADIENTS),
     loss: Loss = mean_energy,
-    parameters: Iterable[Tensor] | None = None,
+    parameters: Iterable[Tensor] | nn.Module | None = None,
     rounds: int = 7,
     peak_memory: bool = True,
     reference_tolerance: float = 1e-10,
@@ -147,9 +148,9 @@ def measure(
     named = _named(solvers)
     for gradient in gradients:
         check_name("gradients", gradient, GRADIENTS)
-    own = None if parameters is None else tuple(parameters)
+    leaves = _collect(field, parameters, gradients)
     makers = {
-        (name, gradient): partial(solve_step, field, y0, t, solver, gradient, loss, own)
+        (name, gradient): partial(solve_step, field, y0, t, solver, gradient, loss, leaves)
         for name, solver in named.items()
         for gradient in gradients
     }
@@ -164,10 +165,19 @@ def measure(
         for key, make in makers.items()
     }
     interleave(cells, rounds, y0.device)
-    exact, how = _reference(field, y0, t, loss, own, reference_tolerance)
+    exact, how = _reference(field, y0, t, loss, leaves, reference_tolerance)
     meter = next((str(found["meter"]) for found in peaks.values() if "meter" in found), "not measured")
     lines = [_line(key, cell, peaks[key], exact) for key, cell in cells.items()]
     return Measurement(pd.DataFrame(lines, columns=pd.Index(COLUMNS)), meter, how)
+
+
+def _collect(
+    field: VectorField, parameters: Iterable[Tensor] | nn.Module | None, gradients: Sequence[str]
+) -> tuple[Tensor, ...] | None:
+    """Collect the parameters as `solve` does for the strictest of the gradient methods; None for a module's."""
+    if parameters is None and isinstance(field, nn.Module):
+        return None
+    return collect_parameters(field, parameters, next((name for name in gradients if name != "backprop"), "backprop"))
 
 
 def _named(solvers: Sequence[str] | Mapping[str, Solver]) -> dict[str, Solver]:
@@ -206,6 +216,8 @@ def _in_float64(
     if not isinstance(field, nn.Module):
         return field, parameters
     names = {id(p): name for name, p in field.named_parameters()}
+    if any(id(parameter) not in names for parameter in parameters or ()):
+        raise ValueError("parameters holds a tensor that is no parameter of the module, and has no copy in float64")
     double = copy.deepcopy(field).double()
     copies = dict(double.named_parameters())
     return double, None if parameters is None else tuple(copies[names[id(p)]] for p in parameters)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from repro.flows import CNF
 from repro.nets.odenet import ode_block_of
 from repro.ode import Solver, Stats, solve
+from repro.ode.parameters import collect_parameters
 from repro.types import State, Times, Trajectory, VectorField
 
 Loss = Callable[[Trajectory], Float[Tensor, ""]]
@@ -64,7 +65,7 @@ def solve_step(
     solver: Solver,
     gradient: str,
     loss: Loss = mean_energy,
-    parameters: Iterable[Tensor] | None = None,
+    parameters: Iterable[Tensor] | nn.Module | None = None,
 ) -> Step:
     """Make a step of any field: solve, apply a loss to the trajectory, differentiate for y0 and the parameters.
 
@@ -78,8 +79,7 @@ def solve_step(
         parameters: As for `repro.ode.solve`; None takes those of a module.
     """
     start = y0.detach().clone().requires_grad_()
-    own = field.parameters() if parameters is None and isinstance(field, nn.Module) else parameters or ()
-    leaves = tuple(p for p in own if p.requires_grad)
+    leaves = collect_parameters(field, parameters, gradient)
     found: list[Stats] = []
 
     def evaluate() -> Tensor:

@@ -1,6 +1,5 @@
 """Solve an initial value problem and differentiate through it."""
 
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,7 +8,9 @@ from torch import Tensor, nn
 
 from repro.ode.errors import UnsupportedCombination
 from repro.ode.gradients import GRADIENTS, supported
+from repro.ode.inference import as_normal, leave_inference_mode
 from repro.ode.meter import Stats
+from repro.ode.parameters import collect_parameters
 from repro.ode.solvers import SOLVERS, Solver
 from repro.types import Norm, State, Times, Trajectory, VectorField
 
@@ -33,7 +34,7 @@ def solve(
     t: Times,
     solver: Solver = SOLVERS["dopri5"],
     gradient: str = "adjoint",
-    parameters: Iterable[Tensor] | None = None,
+    parameters: Iterable[Tensor] | nn.Module | None = None,
     norm: Norm | None = None,
 ) -> Solution:
     """Solve dy/dt = f(t, y), y(t[0]) = y0.
@@ -44,8 +45,9 @@ def solve(
         t: At least two output times, strictly monotone in either direction, in y0's dtype and on its device.
         solver: Method, tolerances, engine.
         gradient: One of `GRADIENTS`.
-        parameters: Tensors that the field closes over and that get gradients; None takes the module's own parameters.
-            A field that is no module but uses one must name them; "backprop" finds them by itself.
+        parameters: Tensors that the field closes over and that get gradients, or a module for its own; None takes the
+            field's, if it is a module. A field that is no module but uses one must name them; "backprop" finds them
+            by itself. A tensor that is named twice counts once.
         norm: Size of an error in units of the tolerances; None is the RMS over all elements. A state of several parts
             may be measured by its worst part. SciPy's solvers have a norm of their own.
 
@@ -54,7 +56,7 @@ def solve(
 
     Raises:
         ValueError: An argument is out of range; the message names it.
-        TypeError: A tensor has the wrong dtype or device; the message names it.
+        TypeError: A tensor has the wrong dtype or device, or `parameters` are no tensors; the message names it.
         UnsupportedCombination: The solver does not allow this gradient method; `supported` says why.
         SolveError: The solve failed; also out of `backward()`.
     """
@@ -63,8 +65,10 @@ def solve(
     if reason is not None:
         raise UnsupportedCombination(reason)
     stats = Stats()
-    found = _parameters(field, parameters, gradient)
-    y = GRADIENTS[gradient](field, y0, t, solver, parameters=found, stats=stats, norm=norm)
+    leaves = collect_parameters(field, parameters, gradient)
+    with leave_inference_mode():
+        start, times = as_normal(y0), as_normal(t)
+        y = GRADIENTS[gradient](field, start, times, solver, parameters=leaves, stats=stats, norm=norm)
     return Solution(y, stats)
 
 
@@ -86,33 +90,3 @@ def check_problem(y0: Tensor, t: Tensor) -> None:
     steps = t.detach().diff()
     if not bool(((steps > 0).all() | (steps < 0).all()) & torch.isfinite(t).all()):
         raise ValueError(f"t must be finite and strictly increasing or strictly decreasing; got {t.tolist()}")
-
-
-def _parameters(field: VectorField, parameters: Iterable[Tensor] | None, gradient: str) -> tuple[Tensor, ...]:
-    if parameters is None and not isinstance(field, nn.Module):
-        if gradient != "backprop" and _holds_parameters(field):
-            raise ValueError(
-                f"parameters must be given: the field is no module but uses parameters, and {gradient} finds none by "
-                "itself; pass parameters=module.parameters(), or () to train none of them"
-            )
-        parameters = ()
-    elif parameters is None:
-        parameters = field.parameters()  # pyright: ignore[reportAttributeAccessIssue]
-    return tuple(p for p in parameters if p.requires_grad)
-
-
-def _holds_parameters(field: VectorField) -> bool:
-    """Whether a function, method or callable object plainly refers to something that requires gradients."""
-    function = inspect.unwrap(getattr(field, "__func__", field))
-    if inspect.isfunction(function):
-        names = inspect.getclosurevars(function)
-        seen = [*names.nonlocals.values(), *names.globals.values(), getattr(field, "__self__", None)]
-    else:
-        seen = list(getattr(field, "__dict__", {}).values())
-    return any(_requires_grad(value) for value in seen)
-
-
-def _requires_grad(value: object) -> bool:
-    if isinstance(value, nn.Module):
-        return any(p.requires_grad for p in value.parameters())
-    return isinstance(value, nn.Parameter) and value.requires_grad

@@ -290,3 +290,34 @@ def test_a_base_on_another_device_is_named(make_field):
     with pytest.raises(ValueError, match="base must lie on the device of the data, meta; its tensors lie on cpu"):
         flow.base_log_prob(torch.zeros(3, 2, device="meta"))
     assert flow.base_log_prob(torch.zeros(3, 2)).shape == (3,)
+
+
+@pytest.mark.parametrize("engine", ["torchdiffeq", "compiled"])
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_inference_mode_gives_the_densities_of_no_grad(make_field, hide, name, hidden, engine):
+    if hidden and name in ("closed_form", "bottleneck"):
+        pytest.skip("a field that offers nothing has neither")
+    field = make_field(3, width=5)
+    flow = CNF(hide(field) if hidden else field, 3, divergence=name, n_probes=FEWEST_PROBES.get(name, 1),
+               solver=Solver("dopri5", engine=engine))  # fmt: skip
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double()
+
+    def results():
+        stream = torch.Generator().manual_seed(1)
+        return flow.log_prob(x + 0, generator=stream), *flow.sample_with_log_prob(3, generator=stream)
+
+    with torch.no_grad():
+        expected = results()
+    with torch.inference_mode():
+        inferred = results()
+    assert all(torch.equal(a, b) for a, b in zip(expected, inferred, strict=True))
+
+
+@pytest.mark.parametrize("name", ["exact", "hutchinson", "bottleneck"])
+def test_an_estimator_by_itself_refuses_inference_mode(make_field, hide, noise_for, name):
+    field = make_field(3, width=5)
+    field = field if name == "bottleneck" else hide(field)
+    noise, y = noise_for(name, 3, bottleneck=5), torch.ones(4, 3, dtype=torch.float64)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"use torch\.no_grad\(\)"):
+        DIVERGENCES[name](field, torch.tensor(0.0, dtype=torch.float64), y, noise)

@@ -156,3 +156,18 @@ def test_bad_arguments_are_named(settings, name):
 def test_the_package_has_no_other_attributes():
     with pytest.raises(AttributeError, match="nothing_like_this"):
         _ = repro.nothing_like_this
+
+
+def test_parameters_that_solve_would_miss_are_refused_and_foreign_ones_leave_no_reference():
+    net = nn.Linear(2, 2)
+    y0, t = torch.ones(3, 2), torch.tensor([0.0, 1.0])
+    with pytest.raises(ValueError, match="parameters must be given"):
+        repro.measure(lambda t, y: net(y), y0, t, rounds=1, peak_memory=False)
+    context = torch.ones(2, requires_grad=True)
+
+    class Field(nn.Module):
+        def forward(self, t, y):
+            return y * context
+
+    found = repro.measure(Field(), y0, t, gradients=["adjoint"], rounds=1, peak_memory=False, parameters=[context])
+    assert "holds a tensor that is no parameter of the module" in found.reference

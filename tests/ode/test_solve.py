@@ -5,6 +5,7 @@ import torch
 from torchdiffeq import odeint
 
 from repro.ode import GRADIENTS, SOLVERS, Solver, UnsupportedCombination, solve, supported
+from repro.ode.parameters import list_tensors
 from repro.ode.solve import check_problem
 
 PAIRS = [(name, gradient) for name in SOLVERS for gradient in GRADIENTS]
@@ -150,7 +151,7 @@ class Holder:
         self.module = module
 
     def __call__(self, t, y):
-        return self.module(y)
+        return self.module(y) if isinstance(self.module, torch.nn.Linear) else self.module(t, y)
 
     def method(self, t, y):
         return self.module(y)
@@ -170,3 +171,70 @@ def test_parameters_that_a_gradient_method_would_miss_must_be_named(kind):
     solve(field, y0, t, gradient="adjoint", parameters=module.parameters()).y[-1].sum().backward()
     assert module.weight.grad is not None
     assert not solve(field, y0, t, gradient="adjoint", parameters=()).y.requires_grad
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+TRAINABLE = [(name, gradient) for name, gradient in SUPPORTED if name in ("dopri5", "rk4", "tsit5", "vode_adams")]
+
+
+@pytest.mark.parametrize(("name", "gradient"), TRAINABLE)
+def test_a_parameter_that_is_named_twice_has_its_gradient_once(name, gradient, net, y0):
+    def gradients(parameters):
+        net.zero_grad()
+        solve(Holder(net), y0, T, SOLVERS[name], gradient, parameters).y.square().sum().backward()
+        return [parameter.grad.clone() for parameter in net.parameters()]
+
+    once = gradients(net.parameters())
+    for parameters in ([*net.parameters(), *net.parameters()], net):
+        for expected, gradient_again in zip(once, gradients(parameters), strict=True):
+            assert torch.equal(expected, gradient_again)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda net: next(net.parameters()), "got one tensor"),
+        (lambda net: dict(net.named_parameters()), "got a mapping"),
+        (lambda net: net.named_parameters(), r"got pairs, as of named_parameters\(\)"),
+        (lambda net: [1.0], "got float"),
+        (lambda net: 3, "got int"),
+    ],
+)
+def test_parameters_that_are_no_tensors_are_named(make, words, net):
+    with pytest.raises(TypeError, match=f"^parameters must be .*{words}"):
+        list_tensors(make(net))
+
+
+def test_one_tensor_in_place_of_several_is_refused(net, y0):
+    with pytest.raises(TypeError, match="^parameters must be several tensors"):
+        solve(Holder(net), y0, T, parameters=next(net.parameters()))
+
+
+# --- inference mode --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "gradient"), SUPPORTED)
+def test_inference_mode_gives_the_values_of_no_grad(name, gradient, net):
+    start = torch.ones(3, 2, dtype=torch.float64)
+    with torch.no_grad():
+        expected = solve(net, start, T, SOLVERS[name], gradient).y
+    with torch.inference_mode():
+        values = solve(net, start + 0, T + 0, SOLVERS[name], gradient).y
+    assert torch.equal(values, expected)
+    assert not values.requires_grad
+
+
+@pytest.mark.parametrize("name", ["dopri5", "tsit5"])
+def test_a_field_that_differentiates_works_in_inference_mode(name):
+    """A potential's gradient, y' = -y, by autograd inside of the field."""
+
+    def field(t, y):
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            return torch.autograd.grad(-0.5 * y.square().sum(), y)[0]
+
+    solver = replace(SOLVERS[name], rtol=1e-9, atol=1e-9)
+    with torch.inference_mode():
+        end = solve(field, torch.ones(2, dtype=torch.float64), T + 0, solver).y[-1]
+    torch.testing.assert_close(end, torch.full((2,), torch.e**-1, dtype=torch.float64), rtol=1e-7, atol=0)
