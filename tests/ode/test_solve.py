@@ -207,7 +207,7 @@ def test_parameters_that_are_no_tensors_are_named(make, words, net):
 
 
 def test_one_tensor_in_place_of_several_is_refused(net, y0):
-    with pytest.raises(TypeError, match="^parameters must be several tensors"):
+    with pytest.raises(TypeError, match=r"^parameters must be several tensors"):
         solve(Holder(net), y0, T, parameters=next(net.parameters()))
 
 
