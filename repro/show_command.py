@@ -92,8 +92,9 @@ def _artefact(name: str) -> Iterator[str]:
         keys = ("cell", "metric", "method", "paper", "ours", "unit", "tier", "runs", "verdict")
         yield _table([tuple(line[key] for key in keys) for line in lines], keys)
     for claim in experiment.claims:
-        judgement, tier = judge_claim(name, claim, published, PUBLISHED_TIERS)
-        yield f"\n{judgement.verdict.upper()}{tier and f' (tier {tier})'}: {claim.statement}\n  {judgement.evidence}"
+        judgement, level = judge_claim(name, claim, published, PUBLISHED_TIERS)
+        tier = f" (tier {level})" if level else ""
+        yield f"\n{judgement.verdict.upper()}{tier}: {claim.statement}\n  {judgement.evidence}"
     yield f"\npython -m repro run {name} --tier small"
 
 

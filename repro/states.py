@@ -1,9 +1,7 @@
 """The state of a cell's run, read from records, checkpoints and locks: done, failed, paused, running or to do."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +12,7 @@ from repro.checkpoint import CheckpointError, load_tensors
 from repro.experiment import Tier
 from repro.guards import lock_is_held
 from repro.papers import EXPERIMENTS
-from repro.results import hours_of, read_rows, results_root
+from repro.results import hours_of, read_record, results_root, rows_of
 from repro.runner import Request
 from repro.training import CHECKPOINT
 
@@ -65,17 +63,15 @@ def _records(request: Request, places: Collection[str]) -> Iterator[tuple[Path, 
     pattern = request.path.with_name(f"*-seed{request.config.seed}") / "run.json"
     for place in places:
         for path in sorted((results_root() / place).glob(str(pattern))):
-            with suppress(ValueError, OSError):
-                record = json.loads(path.read_text(encoding="utf-8"))
-                if not path.parent.name.startswith(".") and isinstance(record, dict) and "status" in record:
-                    yield path.parent, record
+            if not path.parent.name.startswith(".") and (record := read_record(path.parent)) is not None:
+                yield path.parent, record
 
 
 def _hours(folder: Path, record: dict[str, Any]) -> float:
+    final = {row.metric: float(row.value) for row in rows_of(folder) or () if row.step is None}
     try:
-        final = {row.metric: float(row.value) for row in read_rows(folder / "rows.csv") if row.step is None}
         hours = hours_of(record, final.get("wall_time"))
-    except (OSError, ValueError, KeyError):
+    except (ValueError, KeyError):  # a record without a start, or with one that is no time
         return 0.0
     return max(hours, 0.0)  # nan, and clocks that were set back, count as nothing
 

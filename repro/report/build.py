@@ -210,10 +210,8 @@ def _laid_out(rows: pd.DataFrame, tiers: tuple[Tier, ...], suffix: str) -> Table
     """Make every laid-out table at the best level and in every other tier with runs, so that none hides another."""
     tables: Tables = {}
     for name, experiment in EXPERIMENTS.items():
-        best, *others = levels_of(rows, name, tiers) or [None]
-        for level in (best, *(level for level in others if level and level.multiple == 1)):
-            if level is None:
-                continue
+        best_first = levels_of(rows, name, tiers)
+        for level in [*best_first[:1], *(level for level in best_first[1:] if level.multiple == 1)]:
             title = f"{experiment.artefact}, {level.title}{suffix}"
             for file, make in experiment.tables.items():
                 tables[f"{file}_{level.slug}"] = (title, make(rows_at(rows, name, experiment.variants, level)))

@@ -92,22 +92,18 @@ def assess(number: Published, rows: pd.DataFrame, tiers: Sequence[str]) -> Asses
     verdict = Verdict("not run", "no run of ours")
     nothing = Assessment(number, verdict, Evidence({}), None, number.cell, rows[:0], rows[:0])
     if number.value is None:
-        return _with_verdict(nothing, judge(number, Evidence({})))
+        return replace(nothing, verdict=judge(number, Evidence({})))
     if experiment is None:
         return nothing
     if is_cited(number):
-        return _with_verdict(nothing, Verdict("cited", "the suite quotes this model and does not run it"))
+        return replace(nothing, verdict=Verdict("cited", "the suite quotes this model and does not run it"))
     margins = published_margins(number)
     seeds = margins.seeds if margins else 1
     levels = rank_levels(rows, number.experiment, [number.cell], experiment.variants, tiers, seeds)
     if not levels:
         lacks_data = not _data_ship(experiment, number.cell)
-        return _with_verdict(nothing, Verdict("no data", "the data do not ship")) if lacks_data else nothing
+        return replace(nothing, verdict=Verdict("no data", "the data do not ship")) if lacks_data else nothing
     return _assess_at(levels[0], number, experiment, margins, rows)
-
-
-def _with_verdict(assessment: Assessment, verdict: Verdict) -> Assessment:
-    return replace(assessment, verdict=verdict)
 
 
 def is_cited(number: Published) -> bool:
@@ -175,7 +171,7 @@ class _Runs:
 
 
 def _evidence(number: Published, experiment: Experiment[Any], margins: Margins | None, runs: _Runs) -> Evidence:
-    config = experiment.config(runs.source, runs.level.tier)  # pyright: ignore[reportArgumentType]
+    config = _config(experiment, runs.source, runs.level.tier)
     comparability = experiment.comparability(runs.source, config) if experiment.comparability else Comparability()
     limit = (margins.completeness or margins.agreement or 0.0) if margins else 0.0
     trust = _trust(runs, number, limit)
@@ -187,6 +183,10 @@ def _evidence(number: Published, experiment: Experiment[Any], margins: Margins |
     except RuleError as error:
         problem = str(error)
     return Evidence(runs.values, comparability, complete, trust, test_error, problem)
+
+
+def _config(experiment: Experiment[Any], cell: str, tier: str) -> Any:  # noqa: ANN401 (any experiment's config)
+    return experiment.config(cell, tier)  # pyright: ignore[reportArgumentType] (a table's tier is a string)
 
 
 def _trust(runs: _Runs, number: Published, limit: float) -> Trust:
@@ -201,7 +201,7 @@ def _completeness(number: Published, experiment: Experiment[Any], margins: Margi
     if experiment.budget is None or margins is None:
         return Completeness("", "no budget is declared")
     budget = experiment.budget
-    config = experiment.config(runs.source, runs.level.tier)  # pyright: ignore[reportArgumentType]
+    config = _config(experiment, runs.source, runs.level.tier)
     pairs = list(_pairs(number, experiment, runs))
     if not pairs and number.metric in budget.curves:
         pairs = [_pair_within_runs(number, experiment, runs)]
@@ -260,7 +260,7 @@ def _larger_pair(number: Published, experiment: Experiment[Any], runs: _Runs) ->
 
 def _pair(number: Published, experiment: Experiment[Any], runs: _Runs, smaller: str, larger: str) -> Pair:
     assert experiment.budget is not None
-    configs = [experiment.config(cell, runs.level.tier) for cell in (smaller, larger)]  # pyright: ignore[reportArgumentType]
+    configs = [_config(experiment, cell, runs.level.tier) for cell in (smaller, larger)]
     first, second = (_values(number, runs.of_tier[runs.of_tier["cell"] == cell], cell) for cell in (smaller, larger))
     budgets = (experiment.budget.of(configs[0]), experiment.budget.of(configs[1]))
     return Pair(budgets, first, second, _differing(experiment, runs.level.tier, smaller, larger))
@@ -269,7 +269,7 @@ def _pair(number: Published, experiment: Experiment[Any], runs: _Runs, smaller: 
 def _differing(experiment: Experiment[Any], tier: str, a: str, b: str) -> tuple[str, ...]:
     """Name the settings besides the budget in which two cells differ."""
     assert experiment.budget is not None
-    first, second = (asdict(experiment.config(cell, tier)) for cell in (a, b))  # pyright: ignore[reportArgumentType]
+    first, second = (asdict(_config(experiment, cell, tier)) for cell in (a, b))
     return tuple(key for key in first if key != experiment.budget.setting and first[key] != second[key])
 
 
@@ -286,6 +286,6 @@ def _pair_within_runs(number: Published, experiment: Experiment[Any], runs: _Run
         int(seed): gain_within_run(table["step"].tolist(), table["value"].tolist())  # pyright: ignore[reportArgumentType]
         for seed, table in curves.sort_values("step").groupby("seed")
     }
-    size = experiment.budget.of(experiment.config(runs.source, runs.level.tier))  # pyright: ignore[reportArgumentType]
+    size = experiment.budget.of(_config(experiment, runs.source, runs.level.tier))
     first, second = ({seed: values[place] for seed, values in ends.items()} for place in (0, 1))
     return Pair((size / 2, size), first, second)

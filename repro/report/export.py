@@ -20,7 +20,7 @@ from repro.published import Published, load_published
 from repro.report.benchmarks import MeasuredClaim
 from repro.report.build import PUBLISHED_TIERS, load_runs
 from repro.report.comparison import verdict_text
-from repro.report.evidence import Assessment, assess, levels_of
+from repro.report.evidence import Assessment, assess
 from repro.report.ledger import judge_claim
 from repro.report.subjects import judged, measured
 from repro.results import final_values
@@ -183,11 +183,10 @@ def export_claims(
 
 def _claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, Any]:
     judgement, level = judge_claim(name, claim, rows, tiers)
-    chosen = next((each for each in levels_of(rows, name, tiers, claim.cells) if str(each) == level), None)
-    used = rows[:0] if chosen is None else rows_at(rows, name, EXPERIMENTS[name].variants, chosen)
+    used = rows[:0] if level is None else rows_at(rows, name, EXPERIMENTS[name].variants, level)
     used = used[used["experiment"] == name]
     used = used[used["cell"].isin(claim.cells)] if claim.cells else used
-    tier = chosen.tier if chosen else "small"
+    tier = level.tier if level else "small"
     cells = "".join(f" {cell}" for cell in claim.cells)
     return {
         "id": claim.id,
@@ -197,7 +196,7 @@ def _claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) ->
         "rule": claim.rule,
         "verdict": judgement.verdict,
         "evidence": judgement.evidence,
-        "tier": level or None,
+        "tier": str(level) if level else None,
         "runs": sorted(set(used["run"])),
         "command": f"python -m repro run {name}{cells} --tier {tier}",
     }

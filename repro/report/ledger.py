@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from repro.evaluation.selection import rows_at
+from repro.evaluation.selection import Level, rows_at
 from repro.experiment import Claim, Judgement
 from repro.papers import EXPERIMENTS
 from repro.report.benchmarks import MeasuredClaim
@@ -20,8 +20,9 @@ def ledger(rows: pd.DataFrame, tiers: Sequence[str], measured: Sequence[Measured
         measured: claims that benchmarks have judged.
     """
     claims = [(name, claim) for name, experiment in EXPERIMENTS.items() for claim in experiment.claims]
-    judged = [_line(claim, *judge_claim(name, claim, rows, tiers)) for name, claim in claims]
-    return pd.DataFrame([*judged, *(_line(claim, claim.judgement, "benchmark") for claim in measured)])
+    judgements = [(claim, judge_claim(name, claim, rows, tiers)) for name, claim in claims]
+    lines = [_line(claim, judgement, str(level or "")) for claim, (judgement, level) in judgements]
+    return pd.DataFrame([*lines, *(_line(claim, claim.judgement, "benchmark") for claim in measured)])
 
 
 def _line(claim: Claim | MeasuredClaim, judgement: Judgement, tier: str) -> dict[str, str]:
@@ -36,7 +37,7 @@ def _line(claim: Claim | MeasuredClaim, judgement: Judgement, tier: str) -> dict
     }
 
 
-def judge_claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> tuple[Judgement, str]:
+def judge_claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> tuple[Judgement, Level | None]:
     """Judge a claim at the best level that has its runs.
 
     Args:
@@ -46,15 +47,15 @@ def judge_claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str
         tiers: The lowest first.
 
     Returns:
-        The judgement and its level in words, empty without runs.
+        The judgement and its level; None without runs.
     """
-    best = claim.check(rows[:0]), ""
+    best: tuple[Judgement, Level | None] = claim.check(rows[:0]), None
     for level in levels_of(rows, name, tiers, claim.cells):
         judgement = claim.check(rows_at(rows, name, EXPERIMENTS[name].variants, level))
         if judgement.verdict != "not attempted":
-            return judgement, str(level)
+            return judgement, level
         if judgement != best[0]:  # runs that do not suffice
-            best = judgement, str(level)
+            best = judgement, level
     return best
 
 
