@@ -31,7 +31,7 @@ CORRECTOR = 1e-10
 BUDGET = grid(2000, 500)
 """Evaluations after which a solve is given up: methods of order 2 need far more at tight tolerances."""
 REFERENCE = 1e-13
-"""Tolerance of a flow's reference, by dopri5: dopri8's end lies inside a step, and its dense output is of low order."""
+"""Tolerance of a flow's reference, by dopri5."""
 ROUNDS, LONGEST = grid(5, 2), grid(0.3, 0.05)
 """Timed solves of a setting, fewer where they take so many seconds together, but one at least."""
 FINEST, ASYMPTOTIC = 1e-11, 32

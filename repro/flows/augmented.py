@@ -1,7 +1,6 @@
 """The system that a CNF solves: state, log-density and penalties as one field, and the noise it is given."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,13 +8,14 @@ from torch import Generator, Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
 from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
-from repro.flows.low_variance import FEWEST_PROBES, check_probes
+from repro.flows.low_variance import check_probes
 from repro.flows.products import jacobian_products, unit_vectors
 from repro.ode import rms
-from repro.ode.kernels import StepKernel, overridden
+from repro.ode.kernels import KERNELS, Steps, register_kernel
 from repro.types import VectorField
 
 
+@register_kernel
 class Augmented(nn.Module):
     """d/dt [y, gain, penalties] = [f, tr ∂f/∂y, rates], on [batch, dim + 1 + penalties].
 
@@ -33,8 +33,6 @@ class Augmented(nn.Module):
         super().__init__()
         self.field, self.dim = field, dim
         self._divergence, self._divergence_name, self.held = DIVERGENCES[divergence], divergence, noise
-        self._weights = tuple(field.parameters()) if isinstance(field, nn.Module) else ()
-        self._kernel: tuple[Any, StepKernel | str] | None = None
         self._penalties = [PENALTIES[name] for name in penalties]
 
     def forward(self, t: Float[Tensor, ""], state: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
@@ -50,48 +48,31 @@ class Augmented(nn.Module):
         rates = [rate(self.field, t, y, dy, held).unsqueeze(1) for rate in self._penalties]
         return torch.cat([dy, gain.unsqueeze(1), *rates], 1)
 
-    def step_kernel(self, state: Float[Tensor, "batch columns"]) -> StepKernel | str:
-        """Native steps of the whole system, where the field offers them; or why there are none."""
-        held = () if self.held is None else (self.held,)
-        known = state.shape, state.dtype, [(id(x), _version(x)) for x in (*self._weights, *held)]
-        if self._kernel is None or self._kernel[0] != known:
-            self._kernel = known, self._make_kernel(state)
-        return self._kernel[1]
-
-    def _make_kernel(self, state: Tensor) -> StepKernel | str:
-        offer = getattr(self.field, "step_kernel", None)
-        if offer is None:
-            return f"{type(self.field).__name__} offers no kernel"
-        if reason := overridden(self.field):
-            return reason
+    def step_kernel(self, state: Float[Tensor, "batch columns"]) -> Steps | str:
+        """Make native steps of the whole system, where the field's type has a kernel; or say why there are none."""
+        make = KERNELS.get(type(self.field))
+        if make is None:
+            return f"{type(self.field).__name__} has no kernel"
         if self._penalties:
             return "the kernel integrates no penalties"
         match self._divergence_name:
             case "hutchinson" if self.held is not None:
-                found = offer(state, self.held, 1 / len(self.held))
+                kernel = make(self.field, state, self.held, 1 / len(self.held))
             case "closed_form":
-                found = offer(state, closed_form=True)
+                kernel = make(self.field, state, closed_form=True)
             case "exact":
-                found = offer(state, unit_vectors(self.dim, state))
+                kernel = make(self.field, state, unit_vectors(self.dim, state))
             case other:
-                found = f"the kernel has no trace by {other!r}"
-        return found
+                kernel = f"the kernel has no trace by {other!r}"
+        return kernel
 
     def norm(self, error: Tensor) -> Tensor:
-        """The larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20).
+        """Return the larger of the RMS over y and over the log-density; penalties have no say (RNODE: tolerance 1e20).
 
-        Backprop by torchdiffeq goes through the sizes of the steps too. By a field's true derivatives that is within
-        the tolerance; but where a sketch is held fixed, the rate's change along the path is not its derivative, and the
-        error falls with the size of the steps only. There the sizes are constants to autograd, as in other gradients.
+        The sizes of the steps that follow from it are constants to autograd in all gradient methods.
         """
-        error = error.detach() if self._divergence_name in FEWEST_PROBES else error
         y, gain = error[:, : self.dim], error[:, self.dim]
         return torch.maximum(rms(y), rms(gain))
-
-
-def _version(x: Tensor) -> int:
-    """How often a tensor was changed in place."""
-    return 0 if x.is_inference() else x._version
 
 
 def kinetic(field: VectorField, t: Tensor, y: Tensor, dy: Tensor, noise: Tensor | None) -> Float[Tensor, " batch"]:

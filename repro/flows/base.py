@@ -1,5 +1,6 @@
 """Base distributions: the standard normal, on whatever device and dtype it is asked, and any of torch's own."""
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from torch.distributions import Distribution
 
 
 def log_prob(base: Distribution | None, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
-    """Log-density of the base, in nats; None is N(0, I).
+    """Return the log-density of the base, in nats, −∞ outside of its support; None is N(0, I).
 
     Raises:
         ValueError: The distribution lies on another device, or gives something other than one number a row.
@@ -22,7 +23,8 @@ def log_prob(base: Distribution | None, z: Float[Tensor, "batch dim"]) -> Float[
             f"base must lie on the device of the data, {z.device}; its tensors lie on {others.pop()}. Build it there: "
             "torch's distributions do not move with a module"
         )
-    values = base.log_prob(z)
+    inside = _check_support(base, z)
+    values = base.log_prob(z) if inside is None else _without_validation(base).log_prob(z).where(inside, -math.inf)
     if values.shape != z.shape[:1]:
         raise ValueError(
             f"base must give one log-density for each row of [batch dim]; it gave shape {tuple(values.shape)} for "
@@ -48,6 +50,25 @@ def sample(
     with torch.random.fork_rng(devices=[like.device] if like.is_cuda else []):
         torch.manual_seed(seed)
         return base.sample(torch.Size([n])).to(like)
+
+
+def _check_support(base: Distribution, z: Tensor) -> Tensor | None:
+    """Check which rows lie in a distribution's support; None where all do, or where it does not say."""
+    try:
+        inside = base.support.check(z)  # pyright: ignore[reportOptionalMemberAccess]
+    except (AttributeError, NotImplementedError):
+        return None
+    return None if bool(inside.all()) or inside.shape != z.shape[:1] else inside
+
+
+def _without_validation(base: Distribution) -> Distribution:
+    """Copy a distribution, those within it included, without the checks that refuse values outside of its support."""
+    copied = copy.copy(base)
+    copied._validate_args = False
+    for name, value in vars(base).items():
+        if isinstance(value, Distribution):
+            setattr(copied, name, _without_validation(value))
+    return copied
 
 
 def _tensors(base: Distribution) -> Iterator[Tensor]:

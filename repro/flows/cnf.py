@@ -1,6 +1,7 @@
 """Continuous normalizing flows: log-densities by the instantaneous change of variables."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -69,6 +70,10 @@ class CNF(nn.Module):
         self.solver, self.gradient = solver, gradient
         self._stats = Stats()
         self.penalty: dict[str, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what is copied and pickled: the penalties without their graph, which neither can be done to."""
+        return self.__dict__ | {"penalty": {name: value.detach() for name, value in self.penalty.items()}}
 
     @property
     def stats(self) -> Stats:
@@ -163,8 +168,11 @@ class CNF(nn.Module):
         """Carry base points to data."""
         return self.trajectory(z, [self.t1, 0.0])[-1]
 
-    def trajectory(self, z: Tensor, times: Sequence[float]) -> Float[Tensor, "time batch dim"]:
-        """Carry points through the given times, without their densities; the first one is where z belongs."""
+    def trajectory(self, z: Tensor, times: Sequence[float] | Tensor) -> Float[Tensor, "time batch dim"]:
+        """Carry points through the given times, without their densities; the first one is where z belongs.
+
+        Times that are a tensor get gradients, if they require them.
+        """
         self._check(z, "z")
         return self._solve(self.field, z, times, None)
 
@@ -178,13 +186,15 @@ class CNF(nn.Module):
         check_positive_counts(n=n)
         return bases.sample(self.base, n, self.dim, generator, self._like())
 
-    def _solve(self, field: VectorField, y0: Tensor, times: Sequence[float], norm: Norm | None) -> Tensor:
-        t = torch.tensor(times, dtype=y0.dtype, device=y0.device)
-        solution = solve(field, y0, t, self.solver, self.gradient, parameters=self.parameters(), norm=norm)
+    def _solve(self, field: VectorField, y0: Tensor, times: Sequence[float] | Tensor, norm: Norm | None) -> Tensor:
+        t = torch.as_tensor(times, dtype=y0.dtype, device=y0.device)
+        solution = solve(field, y0, t, self.solver, self.gradient, norm=norm)
         self._stats = solution.stats
         return solution.y
 
     def _check(self, x: Tensor, name: str) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor; got {type(x).__name__}")
         if not x.is_floating_point():
             raise TypeError(f"{name} must be a floating tensor; got {x.dtype}")
         if x.dtype != (wanted := next((p.dtype for p in self.parameters()), x.dtype)):

@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from repro.checks import check_name, check_positive_counts
-from repro.ode.kernels import AffineLayer, MovingLayers, PerceptronKernel, unlike
+from repro.ode.kernels import AffineLayer, MovingLayers, PerceptronKernel, read_weights, register_kernel, unlike
 
 GATES = ("unit", "coordinate")
 REDUCTIONS = ("sum", "mean")
 
 
+@register_kernel
 class PlanarField(nn.Module):
     """Right-hand side of the planar flow: dy/dt = Σ_n σ_n(t) u_n(t) tanh(w_n(t)ᵀ y + b_n(t)).
 
@@ -103,9 +104,10 @@ class PlanarField(nn.Module):
     def _at(self, times: Float[Tensor, " stage"]) -> tuple[Tensor, Tensor, Tensor]:
         """Return w, [stage width dim], gated and reduced u, [stage width dim], and b, [stage width]."""
         # One call for a matrix product and a bias; at these sizes a call costs more than its arithmetic.
-        h = torch.tanh(torch.addmm(self.time_in.bias, times.unsqueeze(1), self.time_in.weight.T))
-        h = torch.tanh(torch.addmm(self.time_hidden.bias, h, self.time_hidden.weight.T))
-        w, u, gates, b = torch.addmm(self.time_out.bias, h, self.time_out.weight.T).split(self.sizes, 1)
+        inner, middle, outer = map(read_weights, (self.time_in, self.time_hidden, self.time_out))
+        h = torch.tanh(torch.addmm(inner.bias, times.unsqueeze(1), inner.weight.T))
+        h = torch.tanh(torch.addmm(middle.bias, h, middle.weight.T))
+        w, u, gates, b = torch.addmm(outer.bias, h, outer.weight.T).split(self.sizes, 1)
         shape = len(times), self.width, self.dim
         v = u.view(shape) * torch.sigmoid(gates).view(len(times), self.width, -1)
         return w.view(shape), v / self.width if self.reduction == "mean" else v, b

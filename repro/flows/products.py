@@ -1,12 +1,15 @@
 """Products of a field's Jacobian with vectors: what every estimator of a trace is made of."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
 
+from repro.ode.kernels import has_hook
 from repro.types import VectorField
 
 FieldAndTrace = tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]
@@ -44,7 +47,32 @@ def tangents(
     def product(tangent: Tensor) -> tuple[Tensor, Tensor]:
         return torch.func.jvp(lambda y: field(t, y), (y,), (tangent,))  # pyright: ignore[reportReturnType]
 
-    return torch.func.vmap(product, out_dims=(None, 0))(v)  # pyright: ignore[reportArgumentType, reportReturnType]
+    try:
+        return torch.func.vmap(product, out_dims=(None, 0))(v)  # pyright: ignore[reportArgumentType, reportReturnType]
+    except (RuntimeError, NotImplementedError):
+        if torch.compiler.is_compiling():
+            raise
+        return _tangents_in_reverse_mode(field, t, y, v)
+
+
+def _tangents_in_reverse_mode(field: VectorField, t: Tensor, y: Tensor, v: Noise) -> tuple[Tensor, Tensor]:
+    """J v by reverse mode twice, for a field that forward mode does not go through: J v = ∂(wᵀ J v)/∂w for any w.
+
+    One that calls torch.autograd, as the gradient of a potential, is such a field.
+    """
+    dy, y, differentiable = evaluate(field, t, y)
+    if not dy.requires_grad:
+        return finish(dy, torch.zeros_like(v), differentiable)
+    with torch.enable_grad():
+        w = torch.zeros_like(dy, requires_grad=True)
+        (row,) = torch.autograd.grad(dy, y, w, create_graph=True, allow_unused=True)
+        if row is None:
+            return finish(dy, torch.zeros_like(v), differentiable)
+    columns = [
+        torch.autograd.grad(row, w, tangent, retain_graph=True, create_graph=differentiable, allow_unused=True)[0]
+        for tangent in v
+    ]
+    return finish(dy, torch.stack([torch.zeros_like(y) if x is None else x for x in columns]), differentiable)
 
 
 def evaluate(field: VectorField, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor, bool]:
@@ -106,5 +134,32 @@ def needed(noise: Tensor | None, name: str) -> Tensor:
 
 
 def offered(field: VectorField, method: str) -> Callable[..., Any] | None:
-    """A method of one of the protocols in `repro.types`; isinstance would cost microseconds at every evaluation."""
-    return getattr(field, method, None)
+    """Give a method of one of the protocols in `repro.types`, where it belongs to what the field computes when called.
+
+    It does not where a subclass changes something beneath the class that has the method, where an object has a
+    `forward` or a hook of its own, and where it comes from another object. Then the field counts as one that has no
+    such method. It is asked at every evaluation, of which some take 100 microseconds; isinstance would cost some.
+    """
+    if isinstance(field, OptimizedModule):  # computes what the module does that it holds
+        field = field._orig_mod
+    offer = getattr(field, method, None)
+    if offer is None or overrides_beneath(type(field), method):
+        return None
+    if isinstance(field, nn.Module) and ("forward" in vars(field) or has_hook(field)):
+        return None
+    return offer
+
+
+@functools.cache
+def overrides_beneath(kind: type, method: str) -> bool:
+    """Check whether a class changes what one of its methods is about, beneath the class that has the method.
+
+    Also where no class has it, as where `__getattr__` takes it from another object.
+    """
+    classes = kind.__mro__
+    owner = next((n for n, cls in enumerate(classes) if method in vars(cls)), None)
+    if owner is None:
+        return True
+    bases = [cls for cls in classes[owner:] if cls not in (nn.Module, object)]
+    names = {name for cls in bases for name in vars(cls) if not name.startswith("__")} | {"forward", "__call__"}
+    return any(name in names for cls in classes[:owner] for name in vars(cls))

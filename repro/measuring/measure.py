@@ -148,7 +148,7 @@ def measure(
     named = _named(solvers)
     for gradient in gradients:
         check_name("gradients", gradient, GRADIENTS)
-    leaves = _collect(field, parameters, gradients)
+    leaves = _collect(field, y0, t, parameters)
     makers = {
         (name, gradient): partial(solve_step, field, y0, t, solver, gradient, loss, leaves)
         for name, solver in named.items()
@@ -172,12 +172,22 @@ def measure(
 
 
 def _collect(
-    field: VectorField, parameters: Iterable[Tensor] | nn.Module | None, gradients: Sequence[str]
+    field: VectorField, y0: State, t: Times, parameters: Iterable[Tensor] | nn.Module | None
 ) -> tuple[Tensor, ...] | None:
-    """Collect the parameters as `solve` does for the strictest of the gradient methods; None for a module's."""
+    """Collect the parameters as `solve` does, by name alone; None for a module's.
+
+    Raises:
+        ValueError: The field is no module, uses what requires gradients, and none were named.
+    """
     if parameters is None and isinstance(field, nn.Module):
         return None
-    return collect_parameters(field, parameters, next((name for name in gradients if name != "backprop"), "backprop"))
+    learners = collect_parameters(field, y0, t, parameters)
+    if parameters is None and learners:
+        raise ValueError(
+            "parameters must be given: the field is no module but uses tensors that require gradients, and a "
+            "measurement is of what it names; pass parameters=module.parameters(), or () to differentiate for y0 alone"
+        )
+    return learners
 
 
 def _named(solvers: Sequence[str] | Mapping[str, Solver]) -> dict[str, Solver]:

@@ -79,7 +79,7 @@ def solve_step(
         parameters: As for `repro.ode.solve`; None takes those of a module.
     """
     start = y0.detach().clone().requires_grad_()
-    leaves = collect_parameters(field, parameters, gradient)
+    leaves = collect_parameters(field, start, t, parameters)
     found: list[Stats] = []
 
     def evaluate() -> Tensor:

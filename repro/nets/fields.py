@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from repro.checks import check_name, check_positive_counts
 from repro.flows.products import unit_vectors
 from repro.nets.layers import Affine, Concat, ConcatSquash, Ignore, Times
-from repro.ode.kernels import PerceptronKernel, SharedLayers, unlike, why_not_layers
+from repro.ode.kernels import PerceptronKernel, SharedLayers, register_kernel, unlike, why_not_layers
 
 Layer = Callable[[int, int], nn.Module]
 Slope = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +37,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {
 """Activation h(x) and its derivative as a function of x and h."""
 
 
+@register_kernel
 class PerceptronField(nn.Module):
     """f(t, y): `depth` hidden layers of `width` units, no activation after the last layer.
 
@@ -200,6 +201,7 @@ def _pushed_trace(weights: list[Tensor], slopes: list[Tensor]) -> Float[Tensor, 
     return (v * last.unsqueeze(1)).sum((0, 2))
 
 
+@register_kernel
 class ConcatSquashField(PerceptronField):
     """Perceptron of `ConcatSquash` layers: the default of FFJORD's public scripts for toys and tables.
 
@@ -214,6 +216,7 @@ class ConcatSquashField(PerceptronField):
         super().__init__(ConcatSquash, dim, width, depth, activation)
 
 
+@register_kernel
 class ConcatField(PerceptronField):
     """Perceptron of `Concat` layers: time as one more input of every layer, as FFJORD's text says (Section 4)."""
 
@@ -221,6 +224,7 @@ class ConcatField(PerceptronField):
         super().__init__(Concat, dim, width, depth, activation)
 
 
+@register_kernel
 class IgnoreField(PerceptronField):
     """Perceptron of `Ignore` layers: an autonomous field."""
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from repro.ode.kernels import AffineLayer
+from repro.ode.kernels import AffineLayer, read_weights
 
 Affine = tuple[Tensor, Tensor | None]
 """Weight [out in] and bias [out], if there is one, of a layer at one time."""
@@ -23,14 +23,14 @@ class ConcatSquash(nn.Module):
 
     def affine(self) -> AffineLayer:
         """The layer's numbers, as a kernel reads them."""
-        shift = self.shift.weight.view(-1)
-        return AffineLayer(self.linear.weight, self.linear.bias, self.gate.weight.view(-1), self.gate.bias, shift)
+        linear, gate, shift = map(read_weights, (self.linear, self.gate, self.shift))
+        return AffineLayer(linear.weight, linear.bias, gate.weight.view(-1), gate.bias, shift.weight.view(-1))
 
     def at(self, t: Float[Tensor, ""]) -> Affine:
         """The layer's affine map at time t."""
-        gate = torch.sigmoid(torch.addcmul(self.gate.bias, self.gate.weight.view(-1), t))
-        bias = torch.addcmul(self.linear.bias * gate, self.shift.weight.view(-1), t)
-        return self.linear.weight * gate.unsqueeze(1), bias
+        linear, gates, shift = map(read_weights, (self.linear, self.gate, self.shift))
+        gate = torch.sigmoid(torch.addcmul(gates.bias, gates.weight.view(-1), t))
+        return linear.weight * gate.unsqueeze(1), torch.addcmul(linear.bias * gate, shift.weight.view(-1), t)
 
     def forward(self, t: Times, x: Rows) -> Rows:
         """The layer's value where every row has a time of its own."""
@@ -46,12 +46,13 @@ class Concat(nn.Module):
 
     def affine(self) -> AffineLayer:
         """The layer's numbers, as a kernel reads them."""
-        return AffineLayer(self.linear.weight[:, 1:], self.linear.bias, shift=self.linear.weight[:, 0])
+        weight, bias = read_weights(self.linear)
+        return AffineLayer(weight[:, 1:], bias, shift=weight[:, 0])
 
     def at(self, t: Float[Tensor, ""]) -> Affine:
         """The layer's affine map at time t."""
-        weight = self.linear.weight
-        return weight[:, 1:], torch.addcmul(self.linear.bias, weight[:, 0], t)
+        weight, bias = read_weights(self.linear)
+        return weight[:, 1:], torch.addcmul(bias, weight[:, 0], t)
 
     def forward(self, t: Times, x: Rows) -> Rows:
         """The layer's value where every row has a time of its own."""
@@ -67,11 +68,11 @@ class Ignore(nn.Module):
 
     def affine(self) -> AffineLayer:
         """The layer's numbers, as a kernel reads them."""
-        return AffineLayer(self.linear.weight, self.linear.bias)
+        return AffineLayer(*read_weights(self.linear))
 
     def at(self, t: Float[Tensor, ""]) -> Affine:
         """The layer's affine map, the same at all times."""
-        return self.linear.weight, self.linear.bias
+        return read_weights(self.linear)
 
     def forward(self, t: Times, x: Rows) -> Rows:
         """The layer's value, the same at all times."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro.ode import Solver, Stats, solve
-from repro.ode.kernels import ConvolutionKernel, unlike
+from repro.ode.kernels import ConvolutionKernel, register_kernel, unlike
 
 CHANNELS = 64
 Downsampling = Literal["conv", "res"]
@@ -60,6 +60,7 @@ class TimeConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight[:, 1:], self.bias, padding=1) + t * drift
 
 
+@register_kernel
 class ConvField(nn.Module):
     """Right-hand side of the ODE-Net: norm, relu, conv, norm, relu, conv, norm; every conv sees the time."""
 

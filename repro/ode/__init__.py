@@ -1,6 +1,8 @@
 """Solve an initial value problem and differentiate through it."""
 
 from repro.ode.errors import (
+    BackwardDrift,
+    BackwardDriftWarning,
     MaxNFEExceeded,
     NonFiniteState,
     SolveError,
@@ -19,6 +21,8 @@ __all__ = [
     "GRADIENTS",
     "PROBLEMS",
     "SOLVERS",
+    "BackwardDrift",
+    "BackwardDriftWarning",
     "MaxNFEExceeded",
     "NonFiniteState",
     "Problem",

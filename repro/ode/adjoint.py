@@ -1,5 +1,6 @@
 """Differentiate a solve by the adjoint method: a second solve, backward in time, with memory constant in the steps."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,25 +9,17 @@ import torch
 from torch import Tensor
 
 from repro.ode.engines import integrate
-from repro.ode.first_order import first_order, remember
-from repro.ode.kernels import OffersAdjoint, Steps
+from repro.ode.errors import BackwardDrift, BackwardDriftWarning
+from repro.ode.first_order import first_order, save_setting
+from repro.ode.kernels import OffersAdjoint, Steps, register_kernel
 from repro.ode.meter import Meter, Stats
 from repro.ode.norms import rms
+from repro.ode.problem import InitialValueProblem
 from repro.ode.solvers import Solver
-from repro.ode.steppers import native_kernel_of
-from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
+from repro.types import Scalar, State, Times, Trajectory
 
 
-def adjoint(
-    field: VectorField,
-    y0: State,
-    t: Times,
-    solver: Solver,
-    *,
-    parameters: tuple[Tensor, ...],
-    stats: Stats,
-    norm: Norm | None = None,
-) -> Trajectory:
+def adjoint(problem: InitialValueProblem, solver: Solver, stats: Stats) -> Trajectory:
     """Solve, with gradients by Algorithm 1 (and Algorithm 2 when `t` requires grad).
 
     With a(t) = ∂L/∂y(t), one augmented system is solved backward over each interval between output times:
@@ -36,7 +29,14 @@ def adjoint(
     a jumps by ∂L/∂y(t_i) at each output time, where y restarts from the stored forward value.
     ∂L/∂t_i = ∂L/∂y(t_i)ᵀ f(t_i, y_i) for i > 0, and ∂L/∂t_0 is the last component's end value. One evaluation of the
     augmented system costs one of the field and one vector-Jacobian product. The gradients carry the backward solve's
-    own error, of about `adjoint_rtol`, `adjoint_atol`.
+    own error, of about `adjoint_rtol`, `adjoint_atol`, as long as y is stable backward in time. Where a component
+    relaxes forward at a rate λ, its error grows backward by exp(λ Δt) between two output times, and the gradients with
+    it. The drift, the distance of the y that is solved back from the y that was stored, shows it:
+
+        max over output times and rows of RMS(y back − y stored) / (atol + rtol RMS(y stored)).
+
+    Above `DRIFT_WARNED` a warning names it; above `Solver.max_backward_drift` the backward pass fails. `checkpoint` and
+    backprop do not solve y backward.
 
     The compiled engine takes a step of the whole augmented system in one native call, where the field's kernel offers
     that (perceptrons, planar fields, the ODE-Net's) and `t` requires no grad.
@@ -45,13 +45,10 @@ def adjoint(
     torchdiffeq. SciPy's VODE knows only the RMS over the whole augmented state, as the paper's own code did.
 
     Args:
-        field: Right-hand side.
-        y0: State at t[0].
-        t: Output times.
+        problem: Field, state at t[0], output times, the tensors that get gradients, and the norm of an error of y,
+            backward also of a.
         solver: Method, tolerances, engine.
-        parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
-        norm: Size of an error of y, and backward also of a; None is the RMS.
 
     Returns:
         The state at every output time.
@@ -62,31 +59,19 @@ def adjoint(
         `requires_grad_`, and costs backward evaluations when f depends on t.
     """
     stats.nfe_backward = 0
-    return _Adjoint.apply(_Problem(field, solver, stats, norm, seminorm=False), y0, t, *parameters)
+    return _Adjoint.apply(_Task(problem, solver, stats, False), problem.y0, problem.t, *problem.parameters)
 
 
-def adjoint_seminorm(
-    field: VectorField,
-    y0: State,
-    t: Times,
-    solver: Solver,
-    *,
-    parameters: tuple[Tensor, ...],
-    stats: Stats,
-    norm: Norm | None = None,
-) -> Trajectory:
+def adjoint_seminorm(problem: InitialValueProblem, solver: Solver, stats: Stats) -> Trajectory:
     """Solve, with gradients as `adjoint`, but steps that are controlled by y and a alone.
 
     ∂L/∂θ and ∂L/∂t are integrals along the solution: their error does not feed back, so it need not limit the steps.
 
     Args:
-        field: Right-hand side.
-        y0: State at t[0].
-        t: Output times.
+        problem: Field, state at t[0], output times, the tensors that get gradients, and the norm of an error of y,
+            backward also of a.
         solver: Method and tolerances; the torchdiffeq or the compiled engine.
-        parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
-        norm: Size of an error of y, and backward also of a; None is the RMS.
 
     Returns:
         The state at every output time.
@@ -95,17 +80,16 @@ def adjoint_seminorm(
         Kidger, Chen, Lyons 2021, "Hey, that's not an ODE" (arXiv 2009.09457), Sec. 3.
     """
     stats.nfe_backward = 0
-    return _Adjoint.apply(_Problem(field, solver, stats, norm, seminorm=True), y0, t, *parameters)
+    return _Adjoint.apply(_Task(problem, solver, stats, True), problem.y0, problem.t, *problem.parameters)
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _Task:
     """What the backward pass needs beside tensors."""
 
-    field: VectorField
+    problem: InitialValueProblem
     solver: Solver
     stats: Stats
-    norm: Norm | None
     seminorm: bool
 
 
@@ -113,12 +97,12 @@ class _Adjoint(torch.autograd.Function):
     """y0, t, parameters -> the state at every output time."""
 
     @staticmethod
-    def forward(ctx: Any, problem: _Problem, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
-        meter = Meter(problem.solver.max_nfe)
-        y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm)
-        problem.stats.set_forward(meter)
-        ctx.problem = problem
-        remember(ctx, problem.field, y0)
+    def forward(ctx: Any, task: _Task, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
+        meter = Meter(task.solver.max_nfe)
+        y = integrate(task.problem, task.solver, meter=meter)
+        task.stats.set_forward(meter)
+        ctx.task = task
+        save_setting(ctx, task.problem)
         ctx.save_for_backward(t, y, *parameters)
         return y
 
@@ -129,13 +113,14 @@ class _Adjoint(torch.autograd.Function):
         grad_y: Tensor,
     ) -> tuple[Tensor | None, ...]:
         t, y, *parameters = ctx.saved_tensors
-        problem, (_, _, wants_t, *_) = ctx.problem, ctx.needs_input_grad
-        meter = Meter(problem.solver.max_nfe)
-        system = _Augmented(problem, y[0], tuple(parameters), wants_t)
+        task, (_, _, wants_t, *_) = ctx.task, ctx.needs_input_grad
+        meter = Meter(task.solver.max_nfe)
+        system = _Augmented(task, y[0], tuple(parameters), wants_t)
         try:
-            grads, grad_t = system.solve(t, y, grad_y, solver=_backward_solver(problem.solver), meter=meter)
+            grads, grad_t = system.solve(t, y, grad_y, solver=_backward_solver(task.solver), meter=meter)
         finally:
-            problem.stats.add_backward(meter)
+            task.stats.add_backward(meter)
+        system.drift.check(task.solver.max_backward_drift)
         return None, grads[0], grad_t, *grads[1:]
 
 
@@ -143,23 +128,75 @@ def _backward_solver(solver: Solver) -> Solver:
     return replace(solver, rtol=solver.adjoint_rtol or solver.rtol, atol=solver.adjoint_atol or solver.atol)
 
 
+DRIFT_WARNED = 100.0
+"""Drift of a backward solve, in units of its tolerances, above which a warning says that gradients may be wrong."""
+_DRIFT_TOLERANCE_OF_FIXED_STEPS = 1e-4
+"""Stands for the tolerances of methods that have none: a drift of 1 % of the state is warned of."""
+
+
+class _Drift:
+    """The distance between the state that is solved back and the state that was stored, in units of the tolerances.
+
+    Args:
+        solver: Of the backward solve.
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        fixed = solver.is_fixed_step
+        self._rtol = _DRIFT_TOLERANCE_OF_FIXED_STEPS if fixed else solver.rtol
+        self._atol = _DRIFT_TOLERANCE_OF_FIXED_STEPS if fixed else solver.atol
+        self._ratios: list[Tensor] = []
+
+    def measure(self, back: State, stored: State) -> None:
+        """Take the largest drift of a row at one output time; a state of one axis is one row."""
+        rows = len(stored) if stored.ndim > 1 else 1
+        distance, size = (x.reshape(rows, -1).square().mean(1).sqrt() for x in (back - stored, stored))
+        self._ratios.append((distance / (self._atol + self._rtol * size)).max())
+
+    def check(self, bound: float | None) -> None:
+        """Warn of a drift above `DRIFT_WARNED`, once.
+
+        Raises:
+            BackwardDrift: The drift is above the bound.
+        """
+        if not self._ratios:
+            return
+        drift = float(torch.stack(self._ratios).max())  # one synchronisation on a GPU
+        words = (
+            f"adjoint: the state that is solved backward is {drift:.3g} times the tolerances (rtol = {self._rtol:g}, "
+            f"atol = {self._atol:g}) off the state of the forward solve"
+        )
+        if bound is not None and not drift <= bound:
+            raise BackwardDrift(f"{words}, over max_backward_drift = {bound:g}")
+        if not drift <= DRIFT_WARNED:
+            warnings.warn(
+                f"{words}: the field is unstable backward in time, and the gradients may be wrong; use 'checkpoint' or "
+                "'backprop', tighter tolerances, or more output times",
+                BackwardDriftWarning,
+                stacklevel=2,
+            )
+
+
+@register_kernel
 class _Augmented:
     """The augmented system on one flat vector: y, a, each parameter's gradient, and ∂L/∂t if it is wanted.
 
     Args:
-        problem: The field, and whether the error norm is the seminorm.
+        task: The problem, and whether the error norm is the seminorm.
         like: A state, for its shape.
         parameters: Tensors that get gradients.
         wants_t: Whether ∂L/∂t is integrated.
     """
 
-    def __init__(self, problem: _Problem, like: Tensor, parameters: tuple[Tensor, ...], wants_t: bool) -> None:
-        self._field, self._parameters, self._wants_t = problem.field, parameters, wants_t
+    def __init__(self, task: _Task, like: Tensor, parameters: tuple[Tensor, ...], wants_t: bool) -> None:
+        self._problem, self._field = task.problem, task.problem.evaluate
+        self._parameters, self._wants_t = parameters, wants_t
         self._shapes = [like.shape, like.shape, *(p.shape for p in parameters), *([torch.Size()] if wants_t else [])]
         self._sizes = [shape.numel() for shape in self._shapes]
-        self._like, self._seminorm = like, problem.seminorm
-        self._n_in_norm = 2 if problem.seminorm else len(self._sizes)
-        self._state_norm = problem.norm or rms
+        self._like, self._seminorm = like, task.seminorm
+        self._n_in_norm = 2 if task.seminorm else len(self._sizes)
+        self._state_norm = task.problem.norm or rms
+        self.drift = _Drift(_backward_solver(task.solver))
         self._kernel: Steps | str | None = None  # one for all intervals between output times
 
     def __call__(self, t: Scalar, state: Tensor) -> Tensor:
@@ -180,7 +217,7 @@ class _Augmented:
     def _make_kernel(self) -> Steps | str:
         if self._wants_t:
             return "it gives no gradient of times"
-        kernel = native_kernel_of(self._field, self._like)
+        kernel = self._problem.kernel
         if isinstance(kernel, str):
             return kernel
         if not isinstance(kernel, OffersAdjoint):
@@ -199,7 +236,8 @@ class _Augmented:
             if grad_t is not None:
                 grad_t[i] = (grad_y[i] * field(t[i], y[i])).sum()
                 state[-1] -= grad_t[i]
-            state = integrate(self, state, t[[i, i - 1]], solver, meter=meter, norm=norm)[-1]
+            problem = InitialValueProblem(self, state, t[[i, i - 1]], norm, (), self)
+            state = integrate(problem, solver, meter=meter)[-1]
             self._restart(state, y[i - 1], grad_y[i - 1])
         _, *grads = self._split(state)
         if grad_t is not None:
@@ -209,6 +247,7 @@ class _Augmented:
     def _restart(self, state: Tensor, y: State, grad_y: State) -> None:
         """Replace the drifted y by the stored one; let a jump by the output's own gradient."""
         parts = self._split(state)
+        self.drift.measure(parts[0], y)
         parts[0].copy_(y)
         parts[1].add_(grad_y)
 

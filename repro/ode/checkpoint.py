@@ -4,31 +4,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from repro.ode import compiled, torchdiffeq_backend
-from repro.ode.first_order import first_order, remember
-from repro.ode.kernels import HoldsNoise, Kept, StepKernel
+from repro.ode.first_order import first_order, save_setting
+from repro.ode.kernels import Kept, StepKernel, TracedKernel
 from repro.ode.meter import Meter, Stats
 from repro.ode.native_sweep import NativeSweep
+from repro.ode.problem import InitialValueProblem
 from repro.ode.replay import Grid, replay
 from repro.ode.solvers import Solver
-from repro.ode.steppers import kernel_of
+from repro.ode.steppers import why_not_traced
 from repro.ode.torchdiffeq_backend import runge_kutta_tableau
-from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
+from repro.types import Scalar, Trajectory
 
 
-def checkpoint(
-    field: VectorField,
-    y0: State,
-    t: Times,
-    solver: Solver,
-    *,
-    parameters: tuple[Tensor, ...],
-    stats: Stats,
-    norm: Norm | None = None,
-    keep: bool = False,
-) -> Trajectory:
+def checkpoint(problem: InitialValueProblem, solver: Solver, stats: Stats, *, keep: bool = False) -> Trajectory:
     """Solve, with the exact gradient of the discrete solution for the steps that the solver took.
 
     The forward pass keeps the state at the start of each accepted step (for adaptive_heun and fehlberg2 also the
@@ -41,14 +32,10 @@ def checkpoint(
     truncation error. In a fixed grid the ends of the steps follow t as torchdiffeq's do.
 
     Args:
-        field: Right-hand side.
-        y0: State at t[0].
-        t: Output times.
+        problem: Field, state at t[0], output times, norm, and the tensors that get gradients.
         solver: An explicit Runge-Kutta method of the torchdiffeq or the compiled engine; under the latter a field with
             a kernel is replayed and differentiated by it, unless `t` requires grad.
-        parameters: Tensors that the field closes over and that get gradients.
         stats: Filled now, and by `backward()`.
-        norm: Size of an error; None is the RMS.
         keep: Keep the matrix products of a wide field's accepted steps until the backward pass, instead of making them
             again; for a field whose own kernel takes the steps. A small field's steps are replayed all the same, since
             that takes no longer. `stats` then has no backward part, as for `backprop`.
@@ -62,8 +49,9 @@ def checkpoint(
     """
     if not keep:
         stats.nfe_backward = 0
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (y0, t, *parameters))
-    return _Checkpoint.apply(_Problem(field, solver, stats, norm, wanted, keep and wanted), y0, t, *parameters)
+    inputs = (problem.y0, problem.t, *problem.parameters)
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return _Checkpoint.apply(_Task(problem, solver, stats, wanted, keep and wanted), *inputs)
 
 
 _INTEGRATE = {"torchdiffeq": torchdiffeq_backend.integrate, "compiled": compiled.integrate}
@@ -71,22 +59,20 @@ _INTEGRATE = {"torchdiffeq": torchdiffeq_backend.integrate, "compiled": compiled
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _Task:
     """What the passes need beside tensors.
 
     Attributes:
-        field: Right-hand side.
+        problem: The initial value problem.
         solver: Method and tolerances.
         stats: What the passes cost; they fill it.
-        norm: Size of an error; None is the RMS.
         wanted: Whether a backward pass may follow.
         keep: Whether the steps leave their products for it.
     """
 
-    field: VectorField
+    problem: InitialValueProblem
     solver: Solver
     stats: Stats
-    norm: Norm | None
     wanted: bool
     keep: bool
 
@@ -122,22 +108,20 @@ class _Checkpoint(torch.autograd.Function):
     """y0, t, parameters -> the state at every output time."""
 
     @staticmethod
-    def forward(ctx: Any, problem: _Problem, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
-        meter = Meter(problem.solver.max_nfe)
-        recorder = _Recorder(meter, problem.carries_derivative) if problem.wanted else None
+    def forward(ctx: Any, task: _Task, y0: Tensor, t: Tensor, *parameters: Tensor) -> Tensor:  # noqa: ANN401
+        meter = Meter(task.solver.max_nfe)
+        recorder = _Recorder(meter, task.carries_derivative) if task.wanted else None
         kept: list[Kept] = []
-        settings = {"keep": kept} if problem.keep else {}
-        integrate = _INTEGRATE[problem.solver.engine]
-        y = integrate(problem.field, y0, t, problem.solver, meter=meter, norm=problem.norm, record=recorder, **settings)
-        problem.stats.set_forward(meter)
+        settings = {"keep": kept} if task.keep else {}
+        y = _INTEGRATE[task.solver.engine](task.problem, task.solver, meter=meter, record=recorder, **settings)
+        task.stats.set_forward(meter)
         if recorder is not None:
-            ctx.problem, ctx.n_parameters, ctx.n_steps = problem, len(parameters), len(recorder.states)
-            ctx.grid = Grid(problem.solver, recorder.starts, recorder.sizes, t)
+            ctx.task, ctx.n_parameters, ctx.n_steps = task, len(parameters), len(recorder.states)
+            ctx.grid = Grid(task.solver, recorder.starts, recorder.sizes, t)
             ctx.parts = [entry.parts for entry in kept]
-            numbers, constants = [entry.numbers for entry in kept], _constants(problem.field, parameters)
-            ctx.n_constants = len(constants)
-            ctx.save_for_backward(t, *constants, *parameters, *recorder.states, *recorder.derivatives, *numbers)
-            remember(ctx, problem.field, y)
+            numbers = [entry.numbers for entry in kept]
+            ctx.save_for_backward(t, *parameters, *recorder.states, *recorder.derivatives, *numbers)
+            save_setting(ctx, task.problem)
         return y
 
     @staticmethod
@@ -147,43 +131,36 @@ class _Checkpoint(torch.autograd.Function):
         grad_y: Tensor,
     ) -> tuple[Tensor | None, ...]:
         t, *saved = ctx.saved_tensors
-        saved = saved[ctx.n_constants :]
         parameters, saved = saved[: ctx.n_parameters], saved[ctx.n_parameters :]
-        problem, (_, _, wants_t, *_) = ctx.problem, ctx.needs_input_grad
-        meter = Meter(problem.solver.max_nfe)
+        task, (_, _, wants_t, *_) = ctx.task, ctx.needs_input_grad
+        meter = Meter(task.solver.max_nfe)
         states, derivatives = saved[: ctx.n_steps], saved[ctx.n_steps : len(saved) - len(ctx.parts)]
         kept = [Kept(*pair) for pair in zip(saved[len(saved) - len(ctx.parts) :], ctx.parts, strict=True)]
-        native = (
-            None
-            if wants_t or problem.solver.engine != "compiled"
-            else kernel_of(problem.field, states[0], tuple(parameters))
-        )
-        if isinstance(native, StepKernel):
-            sweep = NativeSweep(native, problem.solver.method, meter, t, parameters, kept)
+        kernel = None if wants_t or task.solver.engine != "compiled" else _choose_kernel(task.problem, parameters)
+        if kernel is not None:
+            sweep = NativeSweep(kernel, task.solver.method, meter, t, parameters, kept)
         else:
-            sweep = _Sweep(problem, meter, t.detach().requires_grad_(wants_t), parameters)
+            sweep = _Sweep(task, meter, t.detach().requires_grad_(wants_t), parameters)
         try:
             grad_y0 = sweep.run(ctx.grid, states, derivatives, grad_y)
         finally:
-            if not problem.keep:
-                problem.stats.add_backward(meter)
+            if not task.keep:
+                task.stats.add_backward(meter)
         return None, grad_y0, sweep.grad_t if wants_t else None, *sweep.grad_parameters
 
 
-def _constants(field: VectorField, parameters: tuple[Tensor, ...]) -> list[Tensor]:
-    """What else the backward pass reads again: saved, so that torch notices where it was changed in place."""
-    if not isinstance(field, nn.Module):
-        return []
-    known = set(map(id, parameters))
-    found: list[Tensor] = [p for p in field.parameters() if id(p) not in known]
-    return [*found, field.held] if isinstance(field, HoldsNoise) and isinstance(field.held, Tensor) else found
+def _choose_kernel(problem: InitialValueProblem, parameters: list[Tensor]) -> StepKernel | None:
+    """Choose the kernel that replays the steps: the one that took them, or a traced one; None replays eagerly."""
+    if isinstance(problem.kernel, StepKernel):
+        return problem.kernel
+    return TracedKernel(problem.field, tuple(parameters)) if why_not_traced(problem) is None else None
 
 
 class _Sweep:
     """Go back through the steps and add up the gradients."""
 
-    def __init__(self, problem: _Problem, meter: Meter, t: Tensor, parameters: list[Tensor]) -> None:
-        self._field, self._tableau = meter.watch(problem.field), runge_kutta_tableau(problem.solver.method)
+    def __init__(self, task: _Task, meter: Meter, t: Tensor, parameters: list[Tensor]) -> None:
+        self._field, self._tableau = meter.watch(task.problem.evaluate), runge_kutta_tableau(task.solver.method)
         self._meter, self._t, self._parameters = meter, t, parameters
         self.grad_t = torch.zeros_like(t)
         self.grad_parameters = [torch.zeros_like(p) for p in parameters]

@@ -15,25 +15,23 @@ from repro.ode.errors import NonFiniteState, StepSizeUnderflow
 from repro.ode.kernels import Kept, StageTimes, StepResult
 from repro.ode.meter import Meter
 from repro.ode.norms import rms
+from repro.ode.problem import InitialValueProblem
 from repro.ode.replay import dense_weights
 from repro.ode.solvers import ORDERS, Solver
-from repro.ode.steppers import Stepper, stepper_of
+from repro.ode.steppers import Stepper, choose_stepper
 from repro.ode.tableau import EVALUATION
 from repro.ode.torchdiffeq_backend import Recorder, runge_kutta_tableau
-from repro.types import Norm, State, Times, Trajectory, VectorField
+from repro.types import Norm, State, Trajectory
 
 SAFETY, GROW, SHRINK = 0.9, 10.0, 0.2
 """Of the step control: torchdiffeq's defaults."""
 
 
 def integrate(
-    field: VectorField,
-    y0: State,
-    t: Times,
+    problem: InitialValueProblem,
     solver: Solver,
     *,
     meter: Meter,
-    norm: Norm | None = None,
     record: Recorder | None = None,
     keep: list[Kept] | None = None,
     differentiable: bool = False,
@@ -41,12 +39,9 @@ def integrate(
     """Solve dy/dt = f(t, y), y(t[0]) = y0.
 
     Args:
-        field: Right-hand side; with a method `step_kernel`, its steps are native.
-        y0: State at t[0].
-        t: Output times, strictly monotone in either direction.
+        problem: Its steps are native where the type of its field has a kernel.
         solver: Method and tolerances.
         meter: Counts evaluations and steps.
-        norm: Size of an error scaled by the tolerances; None is the RMS over all elements.
         record: Called at every kept step.
         keep: Gets what a native kernel leaves for the gradient: of every kept step, and before them of the first
             evaluation where a step starts with the last stage of the one before.
@@ -62,9 +57,9 @@ def integrate(
         MaxNFEExceeded: The meter's budget is spent.
     """
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        stepper = stepper_of(field, y0, meter, native=not differentiable)
-        walk = _Walk(stepper, solver, meter, norm or rms, record, keep)
-        y0, times = y0 if differentiable else y0.detach(), t.detach().tolist()
+        stepper = choose_stepper(problem, meter, native=not differentiable)
+        walk = _Walk(stepper, solver, meter, problem.norm or rms, record, keep)
+        y0, times = problem.y0 if differentiable else problem.y0.detach(), problem.t.detach().tolist()
         run = walk.fixed if solver.is_fixed_step else walk.adaptive
         y = torch.stack([y0, *run(y0, times)])
     if not torch.isfinite(y[-1].detach()).all():
@@ -110,9 +105,10 @@ class _Walk:
         first = self._stepper.step(EVALUATION, StageTimes(start, 0.0, start), y, None, None, keep=self._keep)
         self._hold(first)
         f = first.last
-        size = self._solver.first_step or self._first_step(start, y, f, sign)
+        longest = self._solver.max_step or math.inf
+        size = min(self._solver.first_step or self._first_step(start, y, f, sign), longest)
         while upcoming < len(times):
-            at = self._checked(start, size, sign)
+            at = self._cut(self._checked(start, size, sign), times[upcoming], sign)
             result = self._stepper.step(self._tableau, at, y, f, self._tolerances, keep=self._keep)
             ratio = self._ratio(result)
             self._note(at, y, result, accepted=ratio <= 1)
@@ -121,13 +117,19 @@ class _Walk:
                     yield interpolated(at, y, f, result, times[upcoming])
                     upcoming += 1
                 start, y, f = at.end, result.end, result.last
-            size *= _factor(ratio, ORDERS[self._solver.method] or 1)
+            size = min(abs(at.size) * _factor(ratio, ORDERS[self._solver.method] or 1), longest)
 
     def _checked(self, start: float, size: float, sign: float) -> StageTimes:
         end = start + sign * size
         if not sign * end > sign * start:
             raise self._meter.error(StepSizeUnderflow, "the step size underflowed")
         return StageTimes(start, sign * size, end)
+
+    def _cut(self, at: StageTimes, output: float, sign: float) -> StageTimes:
+        """End a step on the next output where the method has no interpolant of its order."""
+        if not self._solver.ends_steps_on_outputs or sign * at.end <= sign * output:
+            return at
+        return StageTimes(at.start, output - at.start, output)
 
     def _ratio(self, result: StepResult) -> float:
         """Size of the step's error; the one number that is read per step, so it tells of the state's end too."""
@@ -160,7 +162,7 @@ class _Walk:
             raise self._meter.error(NonFiniteState, "the field's value is not finite")
         h0 = 1e-6 if min(d0, d1) < 1e-5 else 0.01 * d0 / d1
         with torch.no_grad():
-            ahead = self._stepper.evaluate(start + sign * h0, torch.add(y, f, alpha=sign * h0))
+            ahead = self._stepper.evaluate(start + sign * h0, torch.add(y, f, alpha=sign * h0)).detach()
         d2 = float(self._norm((ahead - f).div_(scale))) / h0
         h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** (1 / order)
         return min(100 * h0, h1)

@@ -6,17 +6,16 @@ from torch import Tensor
 
 from repro.ode import compiled, scipy_backend, torchdiffeq_backend
 from repro.ode.meter import Meter
+from repro.ode.problem import InitialValueProblem
 from repro.ode.solvers import Solver
-from repro.types import Norm, VectorField
+from repro.types import Trajectory
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Solve an initial value problem: `y0` at t[0], outputs [time, *state]."""
+    """Solve an initial value problem; outputs [time, *state]."""
 
-    def __call__(
-        self, field: VectorField, y0: Tensor, t: Tensor, solver: Solver, *, meter: Meter, norm: Norm | None = None
-    ) -> Tensor:
+    def __call__(self, problem: InitialValueProblem, solver: Solver, *, meter: Meter) -> Tensor:
         """Return the state at every output time."""
         ...
 
@@ -28,8 +27,6 @@ ENGINES: dict[str, Engine] = {
 }
 
 
-def integrate(
-    field: VectorField, y0: Tensor, t: Tensor, solver: Solver, *, meter: Meter, norm: Norm | None = None
-) -> Tensor:
+def integrate(problem: InitialValueProblem, solver: Solver, *, meter: Meter) -> Trajectory:
     """Solve with the engine that `solver` names."""
-    return ENGINES[solver.engine](field, y0, t, solver, meter=meter, norm=norm)
+    return ENGINES[solver.engine](problem, solver, meter=meter)

@@ -47,5 +47,13 @@ class MaxNFEExceeded(SolveError):
     status = "budget"
 
 
+class BackwardDrift(SolveError):
+    """The adjoint method's backward solve left the forward solution by more than `Solver.max_backward_drift`."""
+
+
+class BackwardDriftWarning(UserWarning):
+    """The adjoint method's backward solve left the forward solution by far more than its tolerances."""
+
+
 class UnsupportedCombination(ValueError):
     """This solver and this gradient method do not go together; `repro.ode.supported` says why."""

@@ -5,24 +5,29 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from repro.ode.errors import UnsupportedCombination
-from repro.types import VectorField
+from repro.ode.field_state import compare_states, read_state
+from repro.ode.problem import InitialValueProblem
 
 Gradients = tuple[Tensor | None, ...]
 
 
-def remember(ctx: Any, field: VectorField, y: Tensor) -> None:  # noqa: ANN401
-    """Note, in a function's forward pass, what its backward pass must find again.
+def save_setting(ctx: Any, problem: InitialValueProblem) -> None:  # noqa: ANN401
+    """Save, in a function's forward pass, the setting in which its backward pass must evaluate the field.
+
+    What the forward pass itself changed of the field's state, as counts and running statistics, is left out.
 
     Args:
         ctx: The function's context.
-        field: Right-hand side, which the backward pass evaluates again.
-        y: A state.
+        problem: Whose field the backward pass evaluates again.
     """
-    kind = y.device.type
-    ctx.setting = field, _identities(field), kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    state = read_state(problem.field)
+    for name in compare_states(problem.state or state, state):
+        state.pop(name, None)
+    kind = problem.y0.device.type
+    ctx.setting = problem, state, kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
 
 def first_order(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
@@ -31,20 +36,20 @@ def first_order(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
     Raises:
         UnsupportedCombination: The gradient of the gradient is asked for. Torch's own `once_differentiable` complains
             only where that goes through the solve's result, and is silently wrong beside it.
-        RuntimeError: The field has other parameters than in the forward pass, as after `functional_call`.
+        RuntimeError: The field has another state than in the forward pass: other parameters, as after
+            `functional_call`, another buffer, another number.
     """
 
     @functools.wraps(backward)
     def once(ctx: Any, *grads: Tensor) -> Gradients:  # noqa: ANN401
-        if torch.is_grad_enabled():
-            raise UnsupportedCombination(
-                "this gradient has no gradient of its own (create_graph=True): use engine='torchdiffeq' and 'backprop'"
-            )
-        field, identities, kind, cast, dtype = ctx.setting
-        if _identities(field) != identities:
+        _check_order()
+        problem, state, kind, cast, dtype = ctx.setting
+        after = read_state(problem.field)
+        if names := [name for name in compare_states(state, after) if name in state]:
             raise RuntimeError(
-                "the field has other parameters than in the forward pass, so its steps cannot be taken back; with "
-                "functional_call or weights that are no parameters use engine='torchdiffeq' and gradient='backprop'"
+                f"the field's {sorted(names)[0]!r} is not what it was in the forward pass, so that the field cannot be "
+                "evaluated again: call backward() before it changes, give each context a field of its own, or use "
+                "engine='torchdiffeq' with gradient='backprop'"
             )
         with torch.autocast(kind, dtype, enabled=cast):
             return backward(ctx, *grads)
@@ -52,5 +57,31 @@ def first_order(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
     return once
 
 
-def _identities(field: VectorField) -> tuple[int, ...]:
-    return tuple(map(id, field.parameters())) if isinstance(field, nn.Module) else ()
+def _check_order() -> None:
+    """Refuse to be differentiated.
+
+    Raises:
+        UnsupportedCombination: A backward pass is made with a graph.
+    """
+    if torch.is_grad_enabled():
+        raise UnsupportedCombination(
+            "this gradient has no gradient of its own (create_graph=True): use engine='torchdiffeq' and 'backprop'"
+        )
+
+
+def refuse_second_order(y: Tensor) -> Tensor:
+    """Return y with a backward pass that refuses to be differentiated, as those of torch.compile cannot be."""
+    return _FirstOrder.apply(y)  # pyright: ignore[reportReturnType]
+
+
+class _FirstOrder(torch.autograd.Function):
+    """The identity, differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:  # noqa: ANN401
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401  # pyright: ignore[reportIncompatibleMethodOverride]
+        _check_order()
+        return grad

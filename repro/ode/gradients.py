@@ -2,65 +2,44 @@
 
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from repro.checks import check_name
 from repro.ode import compiled, torchdiffeq_backend
 from repro.ode.adjoint import adjoint, adjoint_seminorm
 from repro.ode.checkpoint import checkpoint
 from repro.ode.errors import UnsupportedCombination
+from repro.ode.first_order import refuse_second_order
 from repro.ode.meter import Meter, Stats
+from repro.ode.problem import InitialValueProblem
 from repro.ode.runge_kutta import RUNGE_KUTTA
 from repro.ode.solvers import Solver
-from repro.ode.steppers import native_kernel_of
-from repro.types import Norm, State, Times, Trajectory, VectorField
+from repro.ode.steppers import why_not_traced
+from repro.types import Trajectory
 
 
 @runtime_checkable
 class Gradient(Protocol):
     """Solve an initial value problem in a way that autograd can differentiate."""
 
-    def __call__(
-        self,
-        field: VectorField,
-        y0: Tensor,
-        t: Tensor,
-        solver: Solver,
-        *,
-        parameters: tuple[Tensor, ...],
-        stats: Stats,
-        norm: Norm | None = None,
-    ) -> Tensor:
+    def __call__(self, problem: InitialValueProblem, solver: Solver, stats: Stats) -> Tensor:
         """Return the state at every output time, and fill `stats`."""
         ...
 
 
-def backprop(
-    field: VectorField,
-    y0: State,
-    t: Times,
-    solver: Solver,
-    *,
-    parameters: tuple[Tensor, ...],
-    stats: Stats,
-    norm: Norm | None = None,
-) -> Trajectory:
+def backprop(problem: InitialValueProblem, solver: Solver, stats: Stats) -> Trajectory:
     """Solve, with gradients by autograd through every operation of the solver.
 
     Memory grows with the evaluations; under torchdiffeq's engine those of rejected steps count too, and its estimate of
     the first step is differentiated, so that the gradient is not quite that of a fixed sequence of steps unless
-    `first_step` is given; the difference is of the order of the truncation error. The compiled engine holds the
-    sequence constant, as `checkpoint` does, and keeps accepted steps alone, a field's own kernel no more than their
+    `first_step` or a norm is given; the difference is of the order of the truncation error. The compiled engine holds
+    the sequence constant, as `checkpoint` does, and keeps accepted steps alone, a field's own kernel no more than their
     matrix products; gradients for t are torchdiffeq's.
 
     Args:
-        field: Right-hand side.
-        y0: State at t[0].
-        t: Output times.
+        problem: Field, state at t[0], output times, norm; parameters are found by autograd.
         solver: Method and tolerances; the torchdiffeq or the compiled engine.
-        parameters: Not used: autograd finds them.
         stats: Filled; `nfe_backward` stays None, because backward evaluates no field.
-        norm: Size of an error; None is the RMS.
 
     Returns:
         The state at every output time.
@@ -69,17 +48,17 @@ def backprop(
         UnsupportedCombination: t requires gradients, and torchdiffeq does not have the method.
     """
     meter = Meter(solver.max_nfe)
-    if t.requires_grad and solver.method in RUNGE_KUTTA:
+    if problem.t.requires_grad and solver.method in RUNGE_KUTTA:
         raise UnsupportedCombination(
             f"backprop leaves gradients for t to torchdiffeq, which has no {solver.method!r}; use checkpoint or adjoint"
         )
-    if solver.engine != "compiled" or t.requires_grad:
-        y = torchdiffeq_backend.integrate(field, y0, t, solver, meter=meter, norm=norm)
-    elif isinstance(field, nn.Module) and not isinstance(native_kernel_of(field, y0), str):
-        own = tuple(p for p in field.parameters() if p.requires_grad)
-        return checkpoint(field, y0, t, solver, parameters=own, stats=stats, norm=norm, keep=True)
+    if solver.engine != "compiled" or problem.t.requires_grad:
+        y = torchdiffeq_backend.integrate(problem, solver, meter=meter)
+    elif not isinstance(problem.kernel, str):
+        return checkpoint(problem, solver, stats, keep=True)
     else:
-        y = compiled.integrate(field, y0, t, solver, meter=meter, norm=norm, differentiable=True)
+        y = compiled.integrate(problem, solver, meter=meter, differentiable=True)
+        y = refuse_second_order(y) if why_not_traced(problem) is None else y
     stats.set_forward(meter)
     return y
 

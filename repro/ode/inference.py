@@ -26,3 +26,8 @@ def as_normal(tensor: Tensor) -> Tensor:
     To be called outside of inference mode, whose copies are of its own kind.
     """
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def count_writes(tensor: Tensor) -> int:
+    """Count the writes into a tensor's memory so far; 0 for tensors of inference mode, which count none."""
+    return 0 if tensor.is_inference() else tensor._version

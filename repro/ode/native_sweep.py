@@ -11,6 +11,9 @@ from repro.ode.replay import Grid, dense_weights
 from repro.ode.torchdiffeq_backend import runge_kutta_tableau
 from repro.types import State, Times, Trajectory
 
+STEPS_COLLECTED = 64
+"""Steps whose gradients a kernel collects before they are added up: some collect as much as the layers of each step."""
+
 
 class NativeSweep:
     """Go through the steps, last one first, and add up the gradients.
@@ -47,9 +50,18 @@ class NativeSweep:
             for n in reversed(range(len(grid))):
                 kept = self._kept_of(n, len(grid))
                 grad = self._step(grid.times(n, self._t), grid.outputs(n), states[n], grad, grad_y, kept)
+                if n % STEPS_COLLECTED == 0 and n > 0:
+                    self._take_gradients()
         finally:  # taken also when interrupted: the next pass may have this kernel too
-            self.grad_parameters = self._kernel.gradients(self._parameters)
+            self._take_gradients()
         return grad + grad_y[0]
+
+    def _take_gradients(self) -> None:
+        """Add what the kernel has collected for the parameters, so that it holds no more than some steps' share."""
+        pairs = zip(self.grad_parameters, self._kernel.gradients(self._parameters), strict=True)
+        self.grad_parameters = [
+            more if total is None else total if more is None else total + more for total, more in pairs
+        ]
 
     def _kept_of(self, n: int, n_steps: int) -> Kept | None:
         """What step n's stages left; where there is an entry before the steps', each begins with the one before."""

@@ -92,7 +92,8 @@ def _weighted(weights: Sequence[Scalar], parts: Sequence[State]) -> State:
 class Grid:
     """The steps' places in time, as functions of the output times t.
 
-    Adaptive: t_n = t[0] + constant, dt_n constant. Fixed with `step_size`: all nodes move with t[0], the last one is
+    Adaptive: t_n = t[0] + constant, dt_n constant; where steps end on outputs, t_n = the last of them + constant, and a
+    step's end is the output. Fixed with `step_size`: all nodes move with t[0], the last one is
     t[-1]. Fixed without: the nodes are t.
     """
 
@@ -115,7 +116,11 @@ class Grid:
         """Return step n, with gradients to t if it requires them."""
         outputs = t[self.outputs(n)]
         if self._solver.is_adaptive:
-            start, size = _moves_with(t[0], self._starts[n]), self._sign * self._sizes[n]
+            before = t[self.outputs(n).start - 1] if self._solver.ends_steps_on_outputs else t[0]
+            start, size = _moves_with(before, self._starts[n]), self._sign * self._sizes[n]
+            if len(outputs) and self._solver.ends_steps_on_outputs:
+                end = outputs[-1].to(start.dtype)
+                return Step(start, end - start, end, outputs)
             return Step(start, size, start + size, outputs)
         start, end = self._node(n, t), self._node(n + 1, t)
         return Step(start, end - start, end, outputs)

@@ -1,6 +1,9 @@
 """Integrate with SciPy's VODE: the implicit Adams method, on the CPU in float64."""
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -8,10 +11,11 @@ from scipy.integrate import ode
 from scipy.integrate._ode import vode
 from torch import Tensor
 
-from repro.ode.errors import NonFiniteState, SolveError, StepSizeUnderflow
+from repro.ode.errors import NonFiniteState, SolveError, StepSizeUnderflow, UnsupportedCombination
 from repro.ode.meter import Meter
+from repro.ode.problem import InitialValueProblem
 from repro.ode.solvers import Solver
-from repro.types import State, Times, Trajectory, VectorField
+from repro.types import Trajectory, VectorField
 
 _NO_LIMIT = 10**9
 _N_STEPS = 10  # positions in VODE's work arrays of the number of steps, the last step's size, the time reached
@@ -28,27 +32,16 @@ _FAILURES = {
 }
 
 
-def integrate(
-    field: VectorField,
-    y0: State,
-    t: Times,
-    solver: Solver,
-    *,
-    meter: Meter,
-    norm: object = None,
-) -> Trajectory:
+def integrate(problem: InitialValueProblem, solver: Solver, *, meter: Meter) -> Trajectory:
     """Solve dy/dt = f(t, y), y(t[0]) = y0 by VODE's variable-order Adams-Moulton method with functional iteration.
 
     Values only: autograd cannot go through it. The state travels to the CPU and to float64 at every evaluation; the
     field sees its own dtype and device. VODE holds 16 copies of the state and no Jacobian.
 
     Args:
-        field: Right-hand side.
-        y0: State at t[0].
-        t: Output times, strictly monotone in either direction.
+        problem: Field, state at t[0], output times; its norm must be None: VODE always uses the RMS over all elements.
         solver: Tolerances.
         meter: Counts evaluations and steps.
-        norm: Must be None: VODE always uses the RMS over all elements.
 
     Returns:
         The state at every output time, in y0's dtype and device.
@@ -58,22 +51,41 @@ def integrate(
         NonFiniteState: The field's value became infinite or not a number.
         MaxNFEExceeded: The meter's budget is spent.
         ValueError: A norm was given.
+        UnsupportedCombination: The field itself solves by VODE, which holds one problem at a time.
 
     References:
         Brown, Byrne, Hindmarsh 1989, VODE. Chen et al. 2018, Sec. 3 used the implicit Adams code of LSODE and VODE
         through `scipy.integrate`; deviation: `with_jacobian=False`, so that memory is linear in the state.
     """
-    if norm is not None:
+    if problem.norm is not None:
         raise ValueError("norm must be None for the scipy engine: VODE measures errors by its own")
-    call = _Field(meter.watch(field), y0, meter)
-    integrator = _vode(call, y0, t[0].item(), solver)
+    call = _Field(meter.watch(problem.evaluate), problem.y0, meter)
     meter.n_rejected = None
     n_before = meter.n_accepted or 0
-    outputs = [y0.detach()]
-    for time in t[1:].tolist():
-        outputs.append(call.to_tensor(_advance(integrator, time, call, meter)))
-        meter.n_accepted = n_before + int(_work(integrator).iwork[_N_STEPS])
+    outputs = [problem.y0.detach()]
+    with _refuse_nesting():
+        integrator = _vode(call, problem.y0, problem.t[0].item(), solver)
+        for time in problem.t[1:].tolist():
+            outputs.append(call.to_tensor(_advance(integrator, time, call, meter)))
+            meter.n_accepted = n_before + int(_work(integrator).iwork[_N_STEPS])
     return torch.stack(outputs)
+
+
+_running = threading.local()
+
+
+@contextmanager
+def _refuse_nesting() -> Iterator[None]:
+    """Refuse a solve inside a solve of this thread."""
+    if getattr(_running, "vode", False):
+        raise UnsupportedCombination(
+            "SciPy's VODE cannot solve within a field that it is solving: use another engine for one of the two"
+        )
+    _running.vode = True
+    try:
+        yield
+    finally:
+        _running.vode = False
 
 
 class _Field:
@@ -117,6 +129,7 @@ def _vode(call: _Field, y0: Tensor, t0: float, solver: Solver) -> ode:
         rtol=solver.rtol,
         atol=solver.atol,
         first_step=solver.first_step or 0.0,
+        max_step=solver.max_step or 0.0,  # 0 is no limit
     )
     start = y0.detach().reshape(-1).to("cpu", torch.float64).numpy()
     return integrator.set_initial_value(start, t0)

@@ -3,54 +3,40 @@
 import logging
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from repro.ode.field_state import compare_states, read_state
+from repro.ode.guard import GuardedField
 from repro.ode.kernels import StageTimes, StepResult, Steps, TracedKernel
-from repro.ode.kernels.plain import autocast, changed, overridden
 from repro.ode.meter import Meter
+from repro.ode.problem import InitialValueProblem
 from repro.ode.tableau import Tableau
-from repro.types import State, VectorField
+from repro.types import VectorField
 
 _log = logging.getLogger(__name__)
 
 
-def kernel_of(
-    field: VectorField, y0: State, parameters: tuple[Tensor, ...] = (), *, native: bool = True
-) -> Steps | None:
-    """Choose who takes steps of this field; None is nobody, and why is logged once per reason.
+def why_not_traced(problem: InitialValueProblem) -> str | None:
+    """Say why a problem's steps cannot be traced; None if they can.
 
-    Args:
-        field: Its own kernel comes first, then a traced one.
-        y0: A state.
-        parameters: Tensors whose gradients a traced kernel adds up.
-        native: Whether the field's own kernel may be asked.
+    A graph stands for all evaluations, so that an evaluation must leave nothing behind: no running statistics, no
+    counts, no memory that the next one writes to. What one of them leaves, shows after the first.
     """
-    kernel = native_kernel_of(field, y0) if native else "autograd does not go through native code"
-    if not isinstance(kernel, str):
-        return kernel
-    untraced = TracedKernel.why_not(field, y0)
-    return TracedKernel(field, parameters) if untraced is None else _eager(type(field).__name__, kernel, untraced)
+    if reason := TracedKernel.why_not(problem.field, problem.y0):
+        return reason
+    evaluate = problem.evaluate
+    if isinstance(evaluate, GuardedField) and evaluate.side_effect is not None:
+        return evaluate.side_effect
+    return None
 
 
-def native_kernel_of(field: VectorField, y0: State) -> Steps | str:
-    """The field's own kernel for states like y0, or why there is none.
-
-    A field that is not what its class says, by a subclass, a hook or a replaced part, has none.
-    """
-    offer = getattr(field, "step_kernel", None)
-    if offer is None:
-        return "it offers no kernel"
-    reason = overridden(field) or autocast(y0.device) or (changed(field) if isinstance(field, nn.Module) else None)
-    return reason or offer(y0)
+_LOGGED: set[str] = set()
 
 
-_SAID: set[str] = set()
-
-
-def _eager(*reasons: str) -> None:
+def _log_eager(*reasons: str) -> None:
     reason = "; ".join(reasons)
-    if reason not in _SAID:
-        _SAID.add(reason)
+    if reason not in _LOGGED:
+        _LOGGED.add(reason)
         _log.info("the compiled engine steps eagerly: %s", reason)
 
 
@@ -109,6 +95,49 @@ class _Eager:
         return self._field(torch.tensor(t, dtype=y.dtype, device=y.device), y)
 
 
+class _Traced:
+    """Steps by torch's own operations at first, by a traced kernel once these have left nothing behind.
+
+    Args:
+        problem: Whose field is evaluated.
+        meter: Counts the evaluations.
+        native: Why there is no native kernel.
+    """
+
+    def __init__(self, problem: InitialValueProblem, meter: Meter, native: str) -> None:
+        self._problem, self._meter, self._native = problem, meter, native
+        self._eager = _Eager(problem.evaluate, meter)
+        self._steps: _Eager | _Counted | None = None
+
+    def step(
+        self,
+        tableau: Tableau,
+        at: StageTimes,
+        y: Tensor,
+        f: Tensor | None,
+        tolerances: tuple[float, float] | None,
+        *,
+        keep: bool = False,
+    ) -> StepResult:
+        if self._steps is not None:
+            return self._steps.step(tableau, at, y, f, tolerances, keep=keep)
+        before = read_state(self._problem.field)
+        result = self._eager.step(tableau, at, y, f, tolerances, keep=keep)
+        evaluate = self._problem.evaluate
+        if isinstance(evaluate, GuardedField) and compare_states(before, read_state(self._problem.field)):
+            evaluate.side_effect = "an evaluation of the field changes its state"
+        untraced = why_not_traced(self._problem)
+        if untraced is None:
+            self._steps = _Counted(TracedKernel(self._problem.field), self._meter)
+        else:
+            _log_eager(self._native, untraced)
+            self._steps = self._eager
+        return result
+
+    def evaluate(self, t: float, y: Tensor) -> Tensor:
+        return self._eager.evaluate(t, y)
+
+
 def _combined(y: Tensor | None, size: float, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
     total = y
     for weight, slope in zip(weights, k, strict=False):
@@ -117,10 +146,16 @@ def _combined(y: Tensor | None, size: float, weights: tuple[float, ...], k: list
     return torch.zeros_like(k[0]) if total is None else total
 
 
-Stepper = _Counted | _Eager
+Stepper = _Counted | _Eager | _Traced
 
 
-def stepper_of(field: VectorField, y0: State, meter: Meter, *, native: bool = True) -> Stepper:
-    """Whoever takes the steps of this field, by its own kernel only if `native`."""
-    kernel = kernel_of(field, y0, native=native)
-    return _Eager(field, meter) if kernel is None else _Counted(kernel, meter)
+def choose_stepper(problem: InitialValueProblem, meter: Meter, *, native: bool = True) -> Stepper:
+    """Choose who takes a problem's steps: by the field's own kernel only if `native`."""
+    kernel = problem.kernel if native else "autograd does not go through native code"
+    if not isinstance(kernel, str):
+        return _Counted(kernel, meter)
+    untraced = TracedKernel.why_not(problem.field, problem.y0)
+    if untraced is None:
+        return _Traced(problem, meter, kernel)
+    _log_eager(kernel, untraced)
+    return _Eager(problem.evaluate, meter)

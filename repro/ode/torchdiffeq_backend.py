@@ -11,34 +11,30 @@ from torchdiffeq._impl.odeint import SOLVERS as _TORCHDIFFEQ_SOLVERS
 
 from repro.ode.errors import NonFiniteState, StepSizeUnderflow
 from repro.ode.meter import Meter
+from repro.ode.problem import InitialValueProblem
 from repro.ode.runge_kutta import RUNGE_KUTTA
 from repro.ode.solvers import Solver
 from repro.ode.tableau import FIXED_TABLEAUS, Tableau
-from repro.types import Norm, Scalar, State, Times, Trajectory, VectorField
+from repro.types import Scalar, Trajectory, VectorField
 
 Recorder = Callable[[Tensor, Tensor, Tensor], None]
 """Called with (t, y, dt) of each kept step; dt > 0 also when time decreases."""
 
 
 def integrate(
-    field: VectorField,
-    y0: State,
-    t: Times,
+    problem: InitialValueProblem,
     solver: Solver,
     *,
     meter: Meter,
-    norm: Norm | None = None,
     record: Recorder | None = None,
 ) -> Trajectory:
     """Solve dy/dt = f(t, y), y(t[0]) = y0; autograd can go through it.
 
     Args:
-        field: Right-hand side.
-        y0: State at t[0].
-        t: Output times, strictly monotone in either direction.
+        problem: Field, state at t[0], output times, norm. Where a norm is given, the sizes of the steps are constants
+            to autograd: a norm has kinks, where its derivative may be no number.
         solver: Method and tolerances.
         meter: Counts evaluations and steps.
-        norm: Size of an error scaled by the tolerances; None is the RMS over all elements.
         record: Called at every kept step.
 
     Returns:
@@ -49,10 +45,12 @@ def integrate(
         NonFiniteState: The state or the field's value became infinite or not a number.
         MaxNFEExceeded: The meter's budget is spent.
     """
-    watched = _Watched(meter.watch(field), solver, meter, record)
+    watched = _Watched(meter.watch(problem.evaluate), solver, meter, record)
     tolerances = {"rtol": solver.rtol, "atol": solver.atol}
     try:
-        y = odeint(watched, y0, t, method=solver.method, options=_options(solver, norm), **tolerances)
+        y = odeint(
+            watched, problem.y0, problem.t, method=solver.method, options=_options(solver, problem), **tolerances
+        )
     except AssertionError as error:
         # torchdiffeq reports failure by assertions; a field may have assertions of its own, which pass through.
         raise _typed(error, meter) from None
@@ -106,10 +104,17 @@ class _Watched:
 _FOURTH_ORDER_ADAMS = 5
 
 
-def _options(solver: Solver, norm: Norm | None) -> dict[str, object]:
-    given = {"step_size": solver.step_size, "first_step": solver.first_step, "norm": norm}
-    if solver.is_fixed_step:
-        given["norm"] = None  # there is no error estimate to measure
+def _options(solver: Solver, problem: InitialValueProblem) -> dict[str, object]:
+    norm = problem.norm
+    given: dict[str, object] = {
+        "step_size": solver.step_size,
+        "first_step": solver.first_step,
+        "max_step": solver.max_step,
+    }
+    if norm is not None and solver.is_adaptive:  # without it there is no error estimate to measure
+        given["norm"] = lambda error: norm(error.detach())
+    if solver.ends_steps_on_outputs:
+        given["step_t"] = problem.t[1:]
     if solver.method == "explicit_adams":
         given["max_order"] = _FOURTH_ORDER_ADAMS
     return {name: value for name, value in given.items() if value is not None}

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from jaxtyping import config
 from torch import nn
 
 
@@ -23,3 +24,11 @@ def net():
 @pytest.fixture
 def y0():
     return torch.tensor([[1.0, -0.5], [0.3, 0.8], [-1.0, 0.2]], dtype=torch.float64)
+
+
+@pytest.fixture
+def without_type_checks():
+    """Call the suite as a user does, whose arguments no annotation checks."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

@@ -10,6 +10,7 @@ import torch
 
 from repro.ode import SOLVERS, UnsupportedCombination, compiled, solve
 from repro.ode.meter import Meter
+from repro.ode.problem import InitialValueProblem
 from repro.ode.runge_kutta import RUNGE_KUTTA, RungeKutta
 from repro.ode.tableau import FIXED_TABLEAUS, Tableau
 
@@ -100,7 +101,8 @@ def test_steps_are_those_of_the_formula(name):
 
     steps = []
     solver = replace(SOLVERS[name], rtol=1e-4, atol=1e-4)
-    found = compiled.integrate(field, y0, t, solver, meter=Meter(None), record=lambda *step: steps.append(step))
+    problem = InitialValueProblem(field, y0, t, None, (), field)
+    found = compiled.integrate(problem, solver, meter=Meter(None), record=lambda *step: steps.append(step))
     assert len(steps) > 1
     y, a = y0, matrix(method.tableau)
     for time, start, dt in steps:

@@ -6,7 +6,7 @@ from repro.ode.kernels.convolution import ConvolutionKernel
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers, why_not_layers
 from repro.ode.kernels.memory import empty_cache
 from repro.ode.kernels.perceptron import PerceptronKernel
-from repro.ode.kernels.plain import overridden, unlike
+from repro.ode.kernels.plain import has_hook, hooked, read_weights, unlike
 from repro.ode.kernels.protocol import (
     Cotangents,
     HoldsNoise,
@@ -17,9 +17,11 @@ from repro.ode.kernels.protocol import (
     StepResult,
     Steps,
 )
+from repro.ode.kernels.registry import KERNELS, choose_kernel, register_kernel
 from repro.ode.kernels.traced import TracedKernel
 
 __all__ = [
+    "KERNELS",
     "AffineLayer",
     "ConvolutionKernel",
     "Cotangents",
@@ -34,10 +36,14 @@ __all__ = [
     "StepResult",
     "Steps",
     "TracedKernel",
+    "choose_kernel",
     "compile_seconds",
     "empty_cache",
+    "has_hook",
+    "hooked",
     "library",
-    "overridden",
+    "read_weights",
+    "register_kernel",
     "unlike",
     "used",
     "why_not_layers",

@@ -1,5 +1,6 @@
 """What torch.compile makes of a function that advances a state; on CUDA a graph that one launch replays."""
 
+import functools
 import logging
 import os
 from collections import Counter
@@ -164,7 +165,23 @@ def compile_seconds() -> float:
     return float(calculate_time_spent().get("total_wall_time", 0.0))
 
 
+@functools.cache
+def _decompose_zero_tensors() -> None:
+    """Let torch.compile build forward mode's zero tangents as ordinary zeros.
+
+    As the immutable zero tensors that they are by default they reach matrix products which write into given memory,
+    and which refuse them ("ZeroTensors are immutable", torch 2.13).
+    """
+    from torch._inductor.decomposition import decompositions  # slow, as is all of the compiler
+
+    def zeros(size: list[int], **settings: Any) -> Tensor:  # noqa: ANN401
+        return torch.zeros(size, **settings)
+
+    decompositions[torch.ops.aten._efficientzerotensor.default] = zeros
+
+
 def _compiled(plain: Advance, **settings: Any) -> Advance:  # noqa: ANN401
+    _decompose_zero_tensors()
     # a code object of its own: torch counts recompilations by code object, and all of a maker's share theirs
     code = plain.__code__  # pyright: ignore[reportFunctionMemberAccess]
     name = f"{code.co_name}_{len(_ADVANCES)}_{len(_RECORDED)}"

@@ -1,6 +1,7 @@
 """The layers that the native kernel multiplies by: where their numbers lie, and how gradients get to parameters."""
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -11,6 +12,9 @@ from torch import Tensor
 from repro.ode.kernels.views import places_of
 
 MAX_STAGES = 8
+STEPS_PREPARED = 64
+"""Steps whose layers are held, as functions of time, so that a replay need not make them again; memory is bounded by
+them, not by the steps of a solve."""
 
 
 class AffineLayer(NamedTuple):
@@ -136,16 +140,18 @@ class MovingLayers:
         self.like, self.held = first[0].weight[0], [_held(layer) for layer in first]
         self._threads: list[list[Numbers]] = []
         self._collected: list[tuple[Tensor, list[Numbers]]] = []
-        self._known: dict[float, tuple[list[float], Tensor, Sequence[AffineLayer]]] = {}
+        self._prepared: OrderedDict[float, tuple[list[float], Tensor, Sequence[AffineLayer]]] = OrderedDict()
 
     def prepare(self, times: list[float]) -> None:
-        """See `Source`; a step that is replayed finds its layers as they were."""
-        known, tensor, layers = self._known.get(times[0], ((), None, None))
-        if layers is None or tensor is None or known[: len(times)] != times:
+        """See `Source`; of the last `STEPS_PREPARED` steps one that is replayed has its layers as they were."""
+        before, tensor, layers = self._prepared.get(times[0], ((), None, None))
+        if layers is None or tensor is None or before[: len(times)] != times:
             tensor = self.like.new_tensor(times)
             with torch.no_grad():
                 layers = self._at(tensor)
-            self._known[times[0]] = times, tensor, layers
+            self._prepared[times[0]] = times, tensor, layers
+            if len(self._prepared) > STEPS_PREPARED:
+                self._prepared.popitem(last=False)
         self._times = tensor[: len(times)]
         for target, layer in zip(self.held, layers, strict=True):
             for into, value in zip(target, layer, strict=True):

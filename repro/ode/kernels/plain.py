@@ -1,30 +1,13 @@
 """Whether an object computes what its class does: a kernel knows the class, not what was hung on one of its objects."""
 
-import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as of_all_modules
 
-
-def overridden(field: object) -> str | None:
-    """Which method a subclass has changed below the class whose kernel it inherits; None if none.
-
-    Args:
-        field: Has a method `step_kernel`.
-    """
-    return _overridden(type(field))
-
-
-@functools.cache
-def _overridden(kind: type) -> str | None:
-    below = list(kind.__mro__)
-    owner = next((n for n, cls in enumerate(below) if "step_kernel" in vars(cls)), 0)
-    known = set(dir(below[owner]))
-    changed = sorted({n for cls in below[:owner] for n in vars(cls) if n in known and not n.startswith("__")})
-    return f"{kind.__name__} changes {changed[0]}, which its kernel does not know" if changed else None
+from repro.ode.transforms import is_transformed
 
 
 def changed(module: nn.Module) -> str | None:
@@ -48,7 +31,7 @@ def _unlike_its_class(known: Mapping[str, Any]) -> str | None:
         return "has a forward of its own"
     if [x for x in known.values() if type(x) is Tensor and x.requires_grad]:
         return "has a tensor that gets a gradient and is no parameter"
-    parameters = [x for x in known["_parameters"].values() if x is not None]
+    parameters = [x for x in known.get("_parameters", {}).values() if x is not None]
     if [x for x in parameters if not isinstance(x, nn.Parameter)]:
         return "has something else in a parameter's place"
     return "has a parameter with a hook" if [x for x in parameters if x._backward_hooks] else None
@@ -65,8 +48,13 @@ def hooked(module: nn.Module) -> str | None:
     return next((f"{type(part).__name__} has a hook" for part in module.modules() if _has_hook(vars(part))), None)
 
 
+def has_hook(module: nn.Module) -> bool:
+    """Check whether a module itself, or every module, has a hook."""
+    return _has_hook(vars(module)) or _everywhere()
+
+
 def _has_hook(known: Mapping[str, Any]) -> bool:
-    return any(map(known.__getitem__, HOOKS))
+    return any(map(known.get, HOOKS))
 
 
 def _everywhere() -> bool:
@@ -78,6 +66,34 @@ def unlike(module: nn.Module, kind: type[nn.Module]) -> bool:
     return not isinstance(module, kind) or type(module).forward is not kind.forward
 
 
+class Weights(NamedTuple):
+    """Weight [out in] and bias [out] of a linear layer; None without a bias."""
+
+    weight: Tensor
+    bias: Any
+
+
+def read_weights(linear: nn.Module) -> Weights:
+    """Read a linear layer's weight and bias where the layer is not called.
+
+    Raises:
+        RuntimeError: The layer computes something else than weight and bias say: it has a hook, as of the older
+            `weight_norm`, or another forward.
+    """
+    if linear._forward_hooks or linear._forward_pre_hooks or type(linear).forward is not nn.Linear.forward:
+        what = "has a hook" if type(linear).forward is nn.Linear.forward else "is no linear layer"
+        raise RuntimeError(
+            f"{type(linear).__name__} {what}, and this field reads its weights without calling it: use "
+            "torch.nn.utils.parametrizations in place of hooks, or a field of your own"
+        )
+    return Weights(linear.weight, linear.bias)  # pyright: ignore[reportArgumentType]
+
+
 def autocast(device: torch.device) -> str | None:
     """That torch chooses dtypes by itself; None if it does not."""
     return "autocast is on, and the kernel keeps the tensors' dtype" if torch.is_autocast_enabled(device.type) else None
+
+
+def transformed(y: Tensor) -> str | None:
+    """That one of torch.func's transforms is under way; None if none is."""
+    return "a transform of torch.func is under way" if is_transformed(y) else None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.ode.kernels.advances import Advance, Results, advance
-from repro.ode.kernels.plain import hooked
+from repro.ode.kernels.plain import hooked, transformed
 from repro.ode.kernels.protocol import Cotangents, HoldsNoise, Kept, StageTimes, StepResult
 from repro.ode.stages import combined, slope, stages
 from repro.ode.tableau import EVALUATION, Tableau
@@ -38,7 +38,9 @@ class TracedKernel:
             return f"tracing is switched off by REPRO_KERNELS={os.environ['REPRO_KERNELS']}"
         if not isinstance(field, nn.Module):
             return "only a torch.nn.Module is traced, since a function may be a new one at every call"
-        if reason := hooked(field):  # one graph serves all objects of a class
+        if any(isinstance(part, torch.jit.ScriptModule) for part in field.modules()):
+            return "a scripted module has a graph already"
+        if reason := transformed(y) or hooked(field):  # one graph serves all objects of a class
             return reason
         if y.device.type == "cpu" and y.ndim > 2:
             return f"a state {tuple(y.shape)} is not flat, and the compiler gains nothing on a CPU's convolutions"

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from repro.ode.kernels import ConvolutionKernel
+from repro.ode.kernels import ConvolutionKernel, register_kernel
 
 
+@register_kernel
 class ImageField(nn.Module):
     """norm, and for each two neighbours of `channels` relu, conv with the time as first channel, norm."""
 

@@ -49,7 +49,7 @@ def test_what_is_not_traced_says_why(monkeypatch):
 def test_why_steps_are_eager_is_logged_once(caplog, monkeypatch):
     monkeypatch.setenv("REPRO_KERNELS", "1")
     caplog.set_level("INFO")
-    steppers._SAID.clear()
+    steppers._LOGGED.clear()
     for _ in range(2):
         solve(lambda t, y: -y, torch.ones(2), torch.tensor([0.0, 1.0]), Solver(engine="compiled"))
     assert caplog.text.count("only a torch.nn.Module is traced") == 1
