@@ -23,6 +23,7 @@ from repro.animation import Animation
 from repro.evaluation.budgets import Budget, Variants
 from repro.evaluation.verdicts import Comparability
 from repro.results import Row
+from repro.settings import Seed, check_settings
 
 Tier = Literal["smoke", "small", "paper"]
 TIERS: tuple[Tier, ...] = ("smoke", "small", "paper")
@@ -32,8 +33,16 @@ TIERS: tuple[Tier, ...] = ("smoke", "small", "paper")
 class Config:
     """Settings of one run; subclasses add fields whose defaults are the paper's values."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Root of every random stream of the run."""
+
+    def __post_init__(self) -> None:
+        """Check every setting against the bounds that its type declares.
+
+        Raises:
+            ValueError: One is out of range; the message names it, what was expected and what came.
+        """
+        check_settings(self)
 
 
 C = TypeVar("C", bound=Config)

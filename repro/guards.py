@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from repro.errors import Failure
 from repro.experiment import Context
 from repro.signals import is_supervised, list_stop_signals
 
@@ -19,7 +20,7 @@ GRACE = 20.0
 """Seconds after a request to stop in which a run must reach its next update; final measurements have none."""
 
 
-class Busy(Exception):
+class Busy(Failure):
     """Another process works on this very run."""
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from repro.cache import cache_root
-from repro.checkpoint import write_atomically
 from repro.data import DataError
+from repro.durability import write_atomically
+from repro.errors import Failure
 from repro.experiment import BudgetReached, Context, Experiment, Interrupted, Tier
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
@@ -78,7 +79,7 @@ class Probe:
         )
 
 
-class ProbeFailed(Exception):
+class ProbeFailed(Failure):
     """The first steps of a cell could not be timed; the message says why."""
 
 

@@ -22,8 +22,16 @@ import torch
 from torch import Tensor
 
 from repro.cache import cache_root
-from repro.checkpoint import CheckpointError, load_tensors, write_atomically
-from repro.durability import delete_folder, flush_folder, flush_tree, name_hidden_sibling, put_folder
+from repro.checkpoint import CheckpointError, load_tensors
+from repro.durability import (
+    delete_folder,
+    flush_folder,
+    flush_tree,
+    name_hidden_sibling,
+    put_folder,
+    write_atomically,
+)
+from repro.errors import Failure
 from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, settings_of
 from repro.guards import Busy, locked, stop_signals
 from repro.integrity import hash_files
@@ -45,7 +53,7 @@ MAX_COMMITTED_CHECKPOINT = 16 * 2**20
 """Bytes; a larger checkpoint of an unfinished run is not copied into results/checkpoints/."""
 
 
-class MissingWeights(Exception):
+class MissingWeights(Failure):
     """A run needs the weights of another one that has not been made; the message gives the command."""
 
 

@@ -215,7 +215,7 @@ def _save(training: Training, state: _State, clock: _Clock, path: Path) -> None:
 
 
 def _restore(training: Training, path: Path) -> _State:
-    tensors, values = load_tensors(path)
+    tensors, values = load_tensors(path, remedy="delete it to start this run from the beginning")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "stream": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, key = name.split(".", 1)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from repro.checkpoint import CheckpointError, load_tensors, save_tensors, write_atomically
+from repro.checkpoint import CheckpointError, load_tensors, save_tensors
+from repro.durability import write_atomically
 
 TENSORS = {
     "weight": torch.arange(12, dtype=torch.float32).reshape(3, 4).t(),  # not contiguous

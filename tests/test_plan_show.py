@@ -140,8 +140,8 @@ def test_a_probe_does_not_train_what_a_cell_needs_first():
     ("words", "code", "said"),
     [
         (["nothing"], 2, "error: no experiment 'nothing'"),
-        (["ffjord/*", "nothing"], 2, "error: no cell 'nothing' in ffjord/fig1_density1d"),
-        (["ffjord/*", "--measure", "0"], 2, "0 is no positive number of seconds"),
+        (["ffjord/*", "nothing"], 2, "error: no cell 'nothing'; there are: mixture_1d"),
+        (["ffjord/*", "--measure", "0"], 2, "argument --measure: must be > 0; got 0"),
     ],
 )
 def test_plan_says_what_is_wrong(call, words, code, said):

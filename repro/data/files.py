@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from repro.cache import cache_root
+from repro.errors import Failure
 
 EMBEDDED = Path(__file__).parent / "embedded"
 """What ships with the package."""
@@ -24,7 +25,7 @@ ENVIRONMENT_VARIABLE = "REPRO_DATA"
 """Names a folder whose files, under the same relative paths, take precedence over the embedded ones."""
 
 
-class DataError(Exception):
+class DataError(Failure):
     """A data file is missing or is not the file that it should be; one line says which, what, and how to get it."""
 
 

@@ -109,5 +109,5 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(call):
     code, _, err = call("data", "fetch", "power")
     assert (code, err) == (1, "error: data fetch: power ships with the package, there is nothing to fetch\n")
     code, _, err = call("data", "fetch", "nothing")
-    assert code == 1
+    assert code == 2
     assert err == "error: data fetch: name must be one of: gas, hepmass, miniboone, bsds300; got 'nothing'\n"
