@@ -14,6 +14,7 @@ from repro.checkpoint import load_tensors
 from repro.checks import check_name
 from repro.errors import Failure
 from repro.experiment import TIERS, Config, Context, Experiment, Tier
+from repro.interruption import interruptible
 from repro.papers import EXPERIMENTS
 from repro.results import Row, read_rows, weights_of
 
@@ -84,12 +85,20 @@ class RecordedRun:
 
         Raises:
             UnreadableRun: if there are no weights, or the experiment recomputes nothing.
-            CheckpointError: if the weights are damaged.
+            CheckpointError: if the weights are damaged, or those of other settings.
+            SolveError: if a solve fails, or has no end.
         """
         if self.experiment.evaluate is None or not (self.folder / WEIGHTS).exists():
             raise UnreadableRun(f"{self.folder} holds no weights to evaluate")
         tensors, _ = load_tensors(self.folder / WEIGHTS, device)
-        yield from self.experiment.evaluate(self.config, tensors, Context(device=device, folder=workspace))
+        context = Context(device=device, folder=workspace)
+        rows = self.experiment.evaluate(self.config, tensors, context)
+        while True:
+            with interruptible(context.check_solve):
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
 
 
 def read_run(folder: Path) -> RecordedRun:

@@ -35,6 +35,7 @@ from repro.errors import Failure
 from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, settings_of
 from repro.guards import Busy, locked, stop_signals
 from repro.integrity import hash_files
+from repro.interruption import interruptible
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.ode.kernels import compile_seconds, used
@@ -204,9 +205,10 @@ def _run_locked(request: Request, context: Context) -> Outcome:
     memory = PeakMemory(request.device)
     status, reason, rows, artefacts = "ok", "finished", list[Row](), set[Path]()
     try:
-        for row in request.experiment.measure(request.config, context):
-            rows.append(row)
-            artefacts.update(context.artefacts.rglob("*"))
+        with interruptible(context.check_solve):
+            for row in request.experiment.measure(request.config, context):
+                rows.append(row)
+                artefacts.update(context.artefacts.rglob("*"))
     except BudgetReached:
         return _pause(request, f"--max-minutes {request.max_minutes:g} reached")
     except Interrupted:
