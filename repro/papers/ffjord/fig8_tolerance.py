@@ -27,7 +27,7 @@ from repro.ode import Solver
 from repro.papers.ffjord import fig1_density1d
 from repro.papers.ffjord.toy_claims import FIG8, FIG8_CLAIMS
 from repro.results import Row, curve
-from repro.settings import ADAPTIVE_METHODS, Among, Positive, SeveralCount, Tolerance
+from repro.settings import ADAPTIVE_METHODS, LARGEST_INTEGER, Among, Positive, Range, Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Config(experiment.Config):
     """atol = rtol."""
     half_width: Positive = 15.0
     """The integral runs over [-half_width, half_width]."""
-    points: SeveralCount = 500_000
+    points: Annotated[int, Range(3, LARGEST_INTEGER)] = 500_000
     """Of the Riemann sum."""
 
 

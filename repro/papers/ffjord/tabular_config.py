@@ -58,7 +58,7 @@ class Config(experiment.Config):
     """Validate on so many rows only; None is all (public code)."""
     validation_divergence: Annotated[str, Among(DIVERGENCES)] = "hutchinson"
     """Estimator in validation (public code), with the same probes each time (ours)."""
-    test_rows: Count | None = None
+    test_rows: SeveralCount | None = None
     """Test on so many rows only; None is all (paper)."""
     test_solver: Solver = Solver("dopri5", rtol=1e-6, atol=1e-8)
     """Solver of the test, whose trace is exact (paper)."""

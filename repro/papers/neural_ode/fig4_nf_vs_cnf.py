@@ -41,7 +41,7 @@ from repro.papers.neural_ode.deviations import MATCHING
 from repro.per_point import save_log_ratio
 from repro.pixels import quantised
 from repro.results import Row
-from repro.settings import Among, Count, Positive
+from repro.settings import Among, Count, Positive, SeveralCount
 from repro.training import Training, fit, seeded_streams
 
 
@@ -69,7 +69,7 @@ class Config(experiment.Config):
     """Draws per update."""
     learning_rate: Positive = 1e-3
     """Of Adam (CNF) or at the start of RMSprop (NF)."""
-    test_points: Count = 20_000
+    test_points: SeveralCount = 20_000
     """Draws for the final KL."""
     side: Count = 160
     """Grid points on a side of the pictures."""
