@@ -230,6 +230,8 @@ def keep(found: Probe, name: str, cell: str, digest: str, device: torch.device) 
 
 
 def kept(name: str, cell: str, digest: str, device: torch.device) -> Probe | None:
-    """A probe that was made before on this kind of machine, or None."""
-    path = _kept(name, cell, digest, device)
-    return Probe(**json.loads(path.read_text())) if path.exists() else None
+    """Read a probe that was made before on this kind of machine; None where there is none, or a damaged one."""
+    try:
+        return Probe(**json.loads(_kept(name, cell, digest, device).read_text(encoding="utf-8")))
+    except (FileNotFoundError, TypeError, ValueError):
+        return None
