@@ -24,7 +24,8 @@ QUICK = ("memory", "nfe", "gradients", "solvers", "divergence")
 def main(arguments=None):
     """Run the subsets one after another; one that fails does not end the others."""
     options = _options(arguments)
-    from repro.commands import Failure, pick_device
+    from repro.errors import Failure
+    from repro.options import pick_device
     from repro.provenance import machine_slug
     from repro.results import results_root
 

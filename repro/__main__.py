@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before anything slow: a signal during the imports 
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from repro import (
     commands,
@@ -21,7 +21,8 @@ from repro import (
     show_command,
     signals,
 )
-from repro.commands import EXIT_FAILED, EXIT_USAGE, Failure, UsageError
+from repro.errors import UsageError, describe_failure
+from repro.options import EXIT_FAILED, EXIT_USAGE, Parser, suggest
 
 
 def start() -> int:
@@ -45,33 +46,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run_verb(arguments)
     except BrokenPipeError:
         return EXIT_FAILED
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except KeyboardInterrupt:  # before the training loop, or for the second time: what was saved before is safe
         print("interrupted", file=sys.stderr)
         return signals.EXIT_INTERRUPTED
+    except Exception as error:
+        line = describe_failure(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return getattr(error, "exit_code", EXIT_FAILED)
 
 
 def _run_verb(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    parser, verbs = _make_parser()
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    if not words[0].startswith("-") and words[0] not in verbs:
+        raise UsageError(f"no command {words[0]!r}; {suggest(words[0], verbs)}there are: {', '.join(verbs)}")
+    options, rest = parser.parse_known_args(words)
     if rest and options.verb != "run":
-        parser.error(f"unknown arguments: {' '.join(rest)}")
-    from repro.checkpoint import CheckpointError
-    from repro.data import DataError
-
-    try:
-        return options.function(options, rest) if options.verb == "run" else options.function(options)
-    except (BrokenPipeError, UsageError):
-        raise
-    except (CheckpointError, DataError, Failure, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        raise UsageError(f"unknown arguments: {' '.join(rest)}")
+    return options.function(options, rest) if options.verb == "run" else options.function(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m repro", description=__doc__)
+def _make_parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """Make the parser of all verbs; give their names too."""
+    parser = Parser(prog="python -m repro", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="what there is, and what has been run")
     listing.set_defaults(function=commands.show_list)
@@ -94,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("doctor", help="what this machine can run, and what is wrong").set_defaults(
         function=commands.doctor
     )
-    return parser
+    return parser, list(verbs.choices)
 
 
 if __name__ == "__main__":

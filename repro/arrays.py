@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from repro.checkpoint import write_atomically
+from repro.durability import write_atomically
 from repro.results import results_root
 
 ARRAYS = "arrays.npz"

@@ -5,7 +5,6 @@ One file and one rename: whoever reads sees either the whole old state or the wh
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
+
+from repro.durability import write_atomically
+from repro.errors import Failure
 
 KEY = "repro"  # one key, since safetensors writes several in no fixed order
 
 
-class CheckpointError(Exception):
+class CheckpointError(Failure):
     """A checkpoint that can't be read; the message names the file and says what to do."""
 
 
@@ -44,27 +46,15 @@ def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes beside `path`, flush them to the disk, then rename.
-
-    Raises:
-        OSError: with the file's name; the old file, if any, is untouched.
-    """
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:  # a failed write does not say of which file
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(
+    path: Path, device: torch.device | str = "cpu", *, remedy: str = "restore it, or run its cell again with --force"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote.
+
+    Args:
+        path: the file.
+        device: of the tensors.
+        remedy: what a user can do about a damaged file, for the message.
 
     Raises:
         CheckpointError: if the file is damaged or of another kind.
@@ -78,4 +68,21 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
             raise ValueError("its SHA-256 is another")
         return {name: tensor.to(device) for name, tensor in tensors.items()}, json.loads(text)
     except (SafetensorError, LookupError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete it to start this run from the beginning") from None
+        raise CheckpointError(f"{path} is damaged ({error}); {remedy}") from None
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put the weights of a finished run into its model.
+
+    Args:
+        model: as it was trained.
+        tensors: its state by name.
+
+    Raises:
+        CheckpointError: if they are another model's.
+    """
+    try:
+        model.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        reasons = " ".join(str(error).partition(":\n")[2].split())
+        raise CheckpointError(f"weights must be those of the settings' {type(model).__name__}; {reasons}") from None

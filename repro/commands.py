@@ -1,75 +1,16 @@
-"""Options and errors of all verbs, and the commands list, report, data and doctor."""
+"""The commands list, report, data and doctor."""
 
 import argparse
 import dataclasses
 import json
-import math
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-EXIT_FAILED, EXIT_USAGE, EXIT_PAUSED = 1, 2, 75
-
-
-class Failure(Exception):
-    """Something that ends a command with one line and exit code 1."""
-
-
-class UsageError(Failure):
-    """A request that cannot be met as it stands: one line and exit code 2."""
-
-
-def read_count(text: str) -> int:
-    """Read an option that counts something: threads, processes, seeds."""
-    return _check_range(int(text), 1, 2**31 - 1)
-
-
-def read_minutes(text: str) -> float:
-    """Read a finite number of minutes, 0 included."""
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text} is no number of minutes")
-    return value
-
-
-def read_seed(text: str) -> int:
-    """Read a seed, from 0 to 2^63 - 1."""
-    return _check_range(int(text), 0, 2**63 - 1)
-
-
-def _check_range(number: int, least: int, largest: int) -> int:
-    if not least <= number <= largest:
-        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {largest}")
-    return number
-
-
-def add_seed_options(parser: argparse.ArgumentParser) -> None:
-    """Add --seed and --seeds, which exclude each other."""
-    seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=read_seed, nargs="+", default=[0], help="seeds by their numbers (default: 0)")
-    seeds.add_argument("--seeds", type=read_count, metavar="N", help="seeds 0 to N - 1")
-
-
-def select_seeds(options: argparse.Namespace) -> Sequence[int]:
-    """List the seeds that --seed or --seeds asks for."""
-    return options.seed if options.seeds is None else range(options.seeds)
-
-
-def pick_device(name: str) -> Any:  # noqa: ANN401 (torch is imported late: --help stays fast)
-    """`auto`, `cpu` or `cuda` to a torch device.
-
-    Raises:
-        Failure: if CUDA was asked for and there is none.
-    """
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise Failure("--device cuda: torch sees no CUDA device here; use --device cpu")
-    torch.backends.cudnn.allow_tf32 = False  # TF32 changes error estimates, and with them every count of evaluations
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+from repro.errors import Failure, UsageError
+from repro.options import EXIT_FAILED, pick_device, suggest
 
 
 def show_list(options: argparse.Namespace) -> int:
@@ -101,18 +42,13 @@ def runs_in_words(runs: Any) -> str:  # noqa: ANN401 (a pandas frame; pandas is 
 def report(options: argparse.Namespace) -> int:
     """Rebuild tables, figures and the README's generated part; with --check only say what differs."""
     from repro.report import build
-    from repro.report.build import ReportError
     from repro.results import results_root
 
     if options.check:
         return _check_report(options)
     if options.json:
-        raise Failure("--json is for --check")
-    try:
-        changed = build(results_root(), local=options.local, write=True)
-    except ReportError as error:
-        raise Failure(str(error)) from None
-    for path in changed:
+        raise UsageError("--json needs --check")
+    for path in build(results_root(), local=options.local, write=True):
         print(f"wrote: {os.path.relpath(path)}")
     _print_places(options)
     return 0
@@ -176,7 +112,9 @@ def _fetch(name: str | None) -> int:
     if name in DATASETS and all(file.ships for file in DATASETS[name].files):
         raise Failure(f"data fetch: {name} ships with the package, there is nothing to fetch")
     if name not in MEMBERS:
-        raise Failure(f"data fetch: name must be one of: {', '.join(MEMBERS)}; got {name!r}")
+        raise UsageError(
+            f"data fetch: {suggest(name or '', MEMBERS)}name must be one of: {', '.join(MEMBERS)}; got {name!r}"
+        )
     for path in fetch(name):
         print(path)
     return 0

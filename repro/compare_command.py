@@ -3,11 +3,10 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repro.commands import EXIT_FAILED, Failure
+from repro.options import EXIT_FAILED, read_nonnegative, read_ratio
 
 HELP = "compare benchmark files or runs B with a reference A; fails if something got worse"
 DESCRIPTION = (
@@ -22,17 +21,21 @@ def register(verbs: Any) -> None:  # noqa: ANN401 (argparse's subparsers have no
     parser = verbs.add_parser("compare", help=HELP, description=DESCRIPTION)
     parser.add_argument("a", metavar="A", type=Path, help="the reference")
     parser.add_argument("b", metavar="B", type=Path, help="the candidate")
-    ratio, share = _at_least(1.0), _at_least(0.0)
     for name, kind, default, text in (
-        ("time-factor", ratio, 1.25, "a time, or a run's memory, changed by more than this ratio, quartiles apart too"),
+        (
+            "time-factor",
+            read_ratio,
+            1.25,
+            "a time, or a run's memory, changed by more than this ratio, quartiles apart",
+        ),
         (
             "count-tolerance",
-            share,
+            read_nonnegative,
             0.0,
             "a benchmark's count of evaluations, steps or bytes changed by more, relatively",
         ),
-        ("error-factor", ratio, 2.0, "a benchmark's error changed by more than this ratio"),
-        ("metric-tolerance", share, 1e-3, "a run's other final metric changed by more, relatively"),
+        ("error-factor", read_ratio, 2.0, "a benchmark's error changed by more than this ratio"),
+        ("metric-tolerance", read_nonnegative, 1e-3, "a run's other final metric changed by more, relatively"),
     ):
         parser.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=f"{text} (default: {default:g})")
     parser.add_argument("--any", action="store_true", help="fail at every change, improvements and new entries too")
@@ -41,27 +44,14 @@ def register(verbs: Any) -> None:  # noqa: ANN401 (argparse's subparsers have no
     parser.set_defaults(function=compare)
 
 
-def _at_least(lowest: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and value >= lowest):
-            raise argparse.ArgumentTypeError(f"{text} is not a number of at least {lowest:g}")
-        return value
-
-    return number
-
-
 def compare(options: argparse.Namespace) -> int:
     """Print what changed from A to B; 0 if nothing got worse."""
     from repro.report.compare import Limits, join, warnings
     from repro.report.compare import compare as compare_pairs
-    from repro.report.measured import CompareError, load_pair
+    from repro.report.measured import load_pair
 
-    try:
-        a, b = load_pair(options.a, options.b)
-        pairs = join(a, b)
-    except CompareError as error:
-        raise Failure(str(error)) from None
+    a, b = load_pair(options.a, options.b)
+    pairs = join(a, b)
     limits = Limits(options.time_factor, options.count_tolerance, options.error_factor, options.metric_tolerance)
     lines = compare_pairs(pairs, limits)
     listed = lines if options.all else lines[lines["outcome"] != "same"]

@@ -1,4 +1,4 @@
-"""Changes of folders that survive a kill and a power cut: flushed to the disk, moved in one rename, deleted unseen.
+"""Changes of files and folders that survive a kill and a power cut: flushed, moved in one rename, deleted unseen.
 
 A file system commits a rename seconds before the contents of the renamed files: without a flush in between, a power cut
 leaves a folder of empty files.
@@ -6,14 +6,80 @@ leaves a folder of empty files.
 
 import ctypes
 import errno
+import fcntl
+import glob
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's fcntl.h and fs.h."""
 UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 """What a kernel or a file system says of a call that it does not know."""
+
+
+PARTIAL = ".partial"
+"""Ending of the name of a file that is not whole yet."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write bytes beside a file, flush them to the disk, then rename: a reader sees the old file or the new one.
+
+    The file beside it has a name of this process alone, so that two that write at once do not meet; what killed ones
+    left there is deleted.
+
+    Raises:
+        OSError: with the file's name; the old file, if any, is untouched.
+    """
+    delete_stale_partials(path)
+    temporary = name_partial(path)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:  # a failed write does not say of which file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def name_partial(path: Path) -> Path:
+    """Name a file beside another for this process alone."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
+
+
+def delete_stale_partials(path: Path) -> None:
+    """Delete the unfinished files beside a file whose processes have ended; no error is raised."""
+    for partial in path.parent.glob(f"{glob.escape(path.name)}*{PARTIAL}"):
+        process = partial.name.removeprefix(f"{path.name}.").partition("-")[0]
+        if not (process.isdecimal() and _is_running(int(process))):
+            with suppress(OSError):
+                partial.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+@contextmanager
+def wait_for_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file, once every other process has let go of it; the system does so for one that dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def name_hidden_sibling(folder: Path, purpose: str) -> Path:

@@ -16,7 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from repro.commands import EXIT_FAILED, Failure, pick_device
+from repro.errors import Failure, describe_failure
+from repro.options import EXIT_FAILED, add_device_option, add_jobs_option, pick_device
 
 if TYPE_CHECKING:
     from repro.results import Row
@@ -134,8 +135,8 @@ def register(verbs: Any) -> None:  # noqa: ANN401 (argparse's subparsers have no
     parser.add_argument("--all", action="store_true", help="every published run that has weights")
     parser.add_argument("--cheap", action="store_true", help="with --all: what takes seconds, the first seed of a cell")
     parser.add_argument("--json", action="store_true", help="print JSON; numbers that are not finite become null")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each of one thread (default: 1)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_jobs_option(parser, "processes, each of one thread (default: 1)")
+    add_device_option(parser)
     parser.set_defaults(function=evaluate, parser=parser)
 
 
@@ -145,21 +146,20 @@ def evaluate(options: argparse.Namespace) -> int:
         options.parser.error("give either one run's folder or --all")
     if options.cheap and not options.all:
         options.parser.error("--cheap needs --all")
-    if options.jobs < 1:
-        options.parser.error(f"--jobs must be at least 1; got {options.jobs}")
     return _evaluate_all(options) if options.all else _evaluate_run(options)
 
 
 def _evaluate_run(options: argparse.Namespace) -> int:
-    from repro.loading import UnreadableRun, read_run
+    from repro.loading import read_run
+    from repro.ode import SolveError
 
     device = pick_device(options.device)
+    run = read_run(options.run)
     try:
-        run = read_run(options.run)
         with _workspace() as workspace:
             rows = list(run.evaluate(device, workspace))
-    except UnreadableRun as error:
-        raise Failure(str(error)) from None
+    except SolveError as error:
+        raise Failure(f"{_name(options.run)}: the flow of these weights cannot be solved: {error}") from None
     comparisons = compare_rows(_name(options.run), run.final, rows)
     if options.json:
         _print_json(comparisons)
@@ -232,9 +232,7 @@ def _seed_of(folder: Path) -> tuple[int, Path]:
 
 def _recompute(folder: Path, *, cheap: bool, device: str) -> list[Comparison] | str:
     """Recompute a run's numbers; give an error as its sentence."""
-    from repro.checkpoint import CheckpointError
-    from repro.data import DataError
-    from repro.loading import UnreadableRun, read_run
+    from repro.loading import read_run
     from repro.ode import SolveError
 
     rows = list["Row"]()
@@ -246,8 +244,13 @@ def _recompute(folder: Path, *, cheap: bool, device: str) -> list[Comparison] | 
                 rows.append(row)
                 if row.metric == last:
                     break
-    except (CheckpointError, DataError, OSError, SolveError, UnreadableRun) as error:
-        return f"{_name(folder)}: {error}"
+    except SolveError as error:
+        return f"{_name(folder)}: the flow of these weights cannot be solved: {error}"
+    except Exception as error:
+        line = describe_failure(error)
+        if line is None:
+            raise
+        return f"{_name(folder)}: {line}"
     return (
         compare_rows(_name(folder), run.final, rows) or f"{_name(folder)}: none of the recomputed numbers is recorded"
     )

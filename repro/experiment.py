@@ -22,7 +22,10 @@ from torch import Tensor, nn
 from repro.animation import Animation
 from repro.evaluation.budgets import Budget, Variants
 from repro.evaluation.verdicts import Comparability
+from repro.ode.errors import MaxNFEExceeded
+from repro.ode.meter import Meter
 from repro.results import Row
+from repro.settings import MAX_EVALUATIONS, Seed, check_settings
 
 Tier = Literal["smoke", "small", "paper"]
 TIERS: tuple[Tier, ...] = ("smoke", "small", "paper")
@@ -32,8 +35,16 @@ TIERS: tuple[Tier, ...] = ("smoke", "small", "paper")
 class Config:
     """Settings of one run; subclasses add fields whose defaults are the paper's values."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Root of every random stream of the run."""
+
+    def __post_init__(self) -> None:
+        """Check every setting against the bounds that its type declares.
+
+        Raises:
+            ValueError: One is out of range; the message names it, what was expected and what came.
+        """
+        check_settings(self)
 
 
 C = TypeVar("C", bound=Config)
@@ -102,6 +113,20 @@ class Context:
             raise Interrupted
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise BudgetReached
+
+    def check_solve(self, meter: Meter) -> None:
+        """Leave a solve as `check` does, or because it has become endless; asked at each evaluation of the field.
+
+        Args:
+            meter: of the pass.
+
+        Raises:
+            Interrupted, BudgetReached: as `check`.
+            MaxNFEExceeded: after `MAX_EVALUATIONS` evaluations, whatever the solver allows.
+        """
+        self.check()
+        if meter.nfe >= MAX_EVALUATIONS:
+            raise meter.error(MaxNFEExceeded, f"reached the {MAX_EVALUATIONS:,} evaluations that a run allows one pass")
 
 
 Verdict = Literal["reproduced", "partly", "not reproduced", "inconclusive", "not attempted"]

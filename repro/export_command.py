@@ -1,12 +1,12 @@
 """Command `export`: verdicts as JSON, and generated tables in other formats."""
 
 import argparse
-import difflib
 import sys
 from pathlib import Path
 from typing import Any
 
-from repro.commands import Failure
+from repro.errors import Failure, UsageError
+from repro.options import suggest
 
 HELP = "verdicts on numbers and claims as JSON, or a table as LaTeX, CSV or Markdown"
 FORMATS = ("latex", "csv", "md")
@@ -30,7 +30,7 @@ def export(options: argparse.Namespace) -> int:
     if options.output is None:
         sys.stdout.write(text)
         return 0
-    from repro.checkpoint import write_atomically
+    from repro.durability import write_atomically
 
     write_atomically(options.output, text.encode())
     return 0
@@ -56,8 +56,10 @@ def _table(options: argparse.Namespace) -> str:
     folder = results_root() / ("local/tables" if options.local else "tables")
     names = sorted(path.stem for path in folder.glob("*.csv"))
     if options.table not in names:
-        close = difflib.get_close_matches(options.table, names, 3) or names
-        raise Failure(f"no table {options.table!r} in {folder.name}/; perhaps: {', '.join(close) or 'none yet'}")
+        if not names:
+            raise Failure(f"no table {options.table!r} in {folder.name}/: there is none yet")
+        nearest = suggest(options.table, names)
+        raise UsageError(f"no table {options.table!r} in {folder.name}/; {nearest}there are: {', '.join(names)}")
     table = pd.read_csv(folder / f"{options.table}.csv", dtype=str, keep_default_na=False)
     if options.format == "csv":
         return table.to_csv(index=False, lineterminator="\n")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from repro.errors import Failure
 from repro.experiment import Context
 from repro.signals import is_supervised, list_stop_signals
 
@@ -16,10 +17,10 @@ ATTEMPTS, PAUSE = 5, 0.02
 SAME_REQUEST = 1.0
 """Seconds in which a child takes two signals for one: a batch system sends its own, the scheduler passes one on."""
 GRACE = 20.0
-"""Seconds after a request to stop in which a run must reach its next update; final measurements have none."""
+"""Seconds after a request to stop in which a run must reach its next update or its next evaluation of a field."""
 
 
-class Busy(Exception):
+class Busy(Failure):
     """Another process works on this very run."""
 
 
@@ -65,8 +66,8 @@ class Flags:
 def stop_signals() -> Iterator[Flags]:
     """On SIGINT, SIGTERM or SIGHUP ask the loop to save and leave; a second signal ends the process at once.
 
-    A loop that has not left after `GRACE` seconds is interrupted as by a second signal: it is in its final
-    measurements, before which it saved, or in a long step.
+    The loop notices between two updates and at every evaluation of a field. One that has not left after `GRACE` seconds
+    is interrupted as by a second signal: it computes something long without a solve.
     """
     flags = Flags()
 

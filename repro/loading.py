@@ -12,7 +12,9 @@ from torch import nn
 
 from repro.checkpoint import load_tensors
 from repro.checks import check_name
+from repro.errors import Failure
 from repro.experiment import TIERS, Config, Context, Experiment, Tier
+from repro.interruption import interruptible
 from repro.papers import EXPERIMENTS
 from repro.results import Row, read_rows, weights_of
 
@@ -20,7 +22,7 @@ WEIGHTS = "model.safetensors"
 """File of a run's weights in its folder."""
 
 
-class NotPublished(LookupError):
+class NotPublished(Failure, LookupError):
     """There is no published run with weights of this cell; the message says how to make one."""
 
 
@@ -52,7 +54,7 @@ def load_model(experiment: str, cell: str, *, tier: Tier | None = None, seed: in
     )
 
 
-class UnreadableRun(LookupError):
+class UnreadableRun(Failure, LookupError):
     """A run's folder without a readable record, or without weights to evaluate; the message is one line."""
 
 
@@ -83,12 +85,20 @@ class RecordedRun:
 
         Raises:
             UnreadableRun: if there are no weights, or the experiment recomputes nothing.
-            CheckpointError: if the weights are damaged.
+            CheckpointError: if the weights are damaged, or those of other settings.
+            SolveError: if a solve fails, or has no end.
         """
         if self.experiment.evaluate is None or not (self.folder / WEIGHTS).exists():
             raise UnreadableRun(f"{self.folder} holds no weights to evaluate")
         tensors, _ = load_tensors(self.folder / WEIGHTS, device)
-        yield from self.experiment.evaluate(self.config, tensors, Context(device=device, folder=workspace))
+        context = Context(device=device, folder=workspace)
+        rows = self.experiment.evaluate(self.config, tensors, context)
+        while True:
+            with interruptible(context.check_solve):
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
 
 
 def read_run(folder: Path) -> RecordedRun:
@@ -115,10 +125,11 @@ def read_run(folder: Path) -> RecordedRun:
     return RecordedRun(folder=folder, record=record, experiment=EXPERIMENTS[name], config=config, final=final)
 
 
-def _rebuild(example: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (any experiment's config)
+def _rebuild(example: Any, values: Any) -> Any:  # noqa: ANN401 (any experiment's setting)
     """Rebuild a recorded config; nested dataclasses after those of the experiment's cell."""
-    fields = {
-        name: _rebuild(getattr(example, name), value) if dataclasses.is_dataclass(getattr(example, name)) else value
-        for name, value in values.items()
-    }
-    return dataclasses.replace(example, **fields)
+    if isinstance(example, tuple):  # JSON has none
+        return tuple(values)
+    if not dataclasses.is_dataclass(example):
+        return values
+    fields = {name: _rebuild(getattr(example, name), value) for name, value in values.items()}
+    return dataclasses.replace(example, **fields)  # pyright: ignore[reportArgumentType]

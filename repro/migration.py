@@ -20,9 +20,11 @@ from typing import Any
 
 import torch
 
-from repro.checkpoint import CheckpointError, write_atomically
+from repro.checkpoint import CheckpointError
 from repro.convergence import drift_row
 from repro.data import DataError
+from repro.durability import write_atomically
+from repro.errors import Failure
 from repro.evaluate_command import compare_rows, map_runs
 from repro.integrity import RECORD, hash_files
 from repro.loading import WEIGHTS, RecordedRun, UnreadableRun, read_run
@@ -47,7 +49,7 @@ WHOLE_TEST_SET_METRICS = frozenset({"test_rows", "test_nll", "test_nll_error", "
 CPU = torch.device("cpu")
 
 
-class MigrationError(Exception):
+class MigrationError(Failure):
     """A run that does not agree with its record, or a checkout that cannot be named; the message is one line."""
 
 

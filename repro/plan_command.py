@@ -9,7 +9,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from repro.commands import UsageError, add_seed_options, pick_device, select_seeds
+from repro.errors import UsageError
+from repro.options import (
+    add_device_option,
+    add_seed_options,
+    add_selection,
+    pick_device,
+    read_positive,
+    select_seeds,
+    suggest,
+)
 
 if TYPE_CHECKING:
     from repro.experiment import Tier
@@ -31,28 +40,20 @@ SINGLE = ("experiment", "cell", "tier", "time", "peak memory", "from")
 def register(verbs: Any) -> None:  # noqa: ANN401 (argparse's subparsers have no public type)
     """Add the verb to the command line."""
     parser = verbs.add_parser("plan", help=HELP, description=DESCRIPTION)
-    parser.add_argument("experiment", nargs="?", help="as neural_ode/table1_mnist, or a pattern: 'neural_ode/*'")
-    parser.add_argument("cells", nargs="*", metavar="cell", help="cells or patterns; the main cells by default")
+    add_selection(parser)
     parser.add_argument("--tier", choices=("smoke", "small", "paper"), help="one tier; all by default")
     add_seed_options(parser)
     parser.add_argument("--json", action="store_true", help="a list with the state of every run: done, running, todo …")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_device_option(parser)
     parser.add_argument(
         "--measure",
         nargs="?",
-        type=_time,
+        type=read_positive,
         const=SECONDS,
         metavar="SECONDS",
         help=f"time the first steps of what was not run here, so long for each cell (default: {SECONDS:g})",
     )
     parser.set_defaults(function=plan)
-
-
-def _time(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
-    return value
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -62,11 +63,13 @@ def plan(options: argparse.Namespace) -> int:
 
     names = fnmatch.filter(EXPERIMENTS, options.experiment or "*")
     if not names:
-        raise UsageError(f"no experiment {options.experiment!r}; there are: {', '.join(EXPERIMENTS)}")
+        name = options.experiment
+        raise UsageError(f"no experiment {name!r}; {suggest(name, EXPERIMENTS)}there are: {', '.join(EXPERIMENTS)}")
     tiers = [options.tier] if options.tier else TIERS
     for pattern in options.cells:
         if not any(EXPERIMENTS[name].chosen(pattern, tier) for name in names for tier in tiers):
-            raise UsageError(f"no cell {pattern!r} in {', '.join(names)}")
+            cells = list(dict.fromkeys(itertools.chain(*(EXPERIMENTS[name].cells for name in names))))
+            raise UsageError(f"no cell {pattern!r}; {suggest(pattern, cells)}there are: {', '.join(cells)}")
     estimates = list(_estimates(names, tiers, options))
     if options.json:
         print(json.dumps(list(_run_items(estimates, options)), indent=2, allow_nan=False))

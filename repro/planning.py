@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from repro.cache import cache_root
-from repro.checkpoint import write_atomically
 from repro.data import DataError
+from repro.durability import write_atomically
+from repro.errors import Failure
 from repro.experiment import BudgetReached, Context, Experiment, Interrupted, Tier
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
@@ -78,7 +79,7 @@ class Probe:
         )
 
 
-class ProbeFailed(Exception):
+class ProbeFailed(Failure):
     """The first steps of a cell could not be timed; the message says why."""
 
 
@@ -229,6 +230,8 @@ def keep(found: Probe, name: str, cell: str, digest: str, device: torch.device) 
 
 
 def kept(name: str, cell: str, digest: str, device: torch.device) -> Probe | None:
-    """A probe that was made before on this kind of machine, or None."""
-    path = _kept(name, cell, digest, device)
-    return Probe(**json.loads(path.read_text())) if path.exists() else None
+    """Read a probe that was made before on this kind of machine; None where there is none, or a damaged one."""
+    try:
+        return Probe(**json.loads(_kept(name, cell, digest, device).read_text(encoding="utf-8")))
+    except (FileNotFoundError, TypeError, ValueError):
+        return None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from repro.errors import Failure
+
 HEADER = ("experiment", "cell", "metric", "method", "value", "spread", "unit", "better", "source", "note")
 
 RUN_SPREAD = "spread is the standard deviation over 3 runs"
@@ -17,7 +19,7 @@ TEST_POINT_SPREAD = "spread is 2 standard errors over test points"
 """In a row's note: its spread does not come from repeated runs, but from the test set's finite size."""
 
 
-class PublishedError(ValueError):
+class PublishedError(Failure, ValueError):
     """The table of published numbers breaks its schema; the message names the file and the line."""
 
 

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro.commands import EXIT_FAILED, EXIT_PAUSED, UsageError, pick_device, read_count, read_minutes
+from repro.errors import UsageError
+from repro.options import (
+    EXIT_FAILED,
+    EXIT_PAUSED,
+    add_device_option,
+    add_jobs_option,
+    add_run_options,
+    pick_device,
+    read_niceness,
+)
 from repro.signals import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -29,21 +38,13 @@ def register(verbs: Any) -> None:  # noqa: ANN401 (argparse's subparsers have no
     """Add the verb to the command line."""
     parser = verbs.add_parser("queue", help=HELP, description=DESCRIPTION)
     parser.add_argument("--status", action="store_true", help="run nothing; rewrite the two columns, print the table")
-    parser.add_argument("--jobs", type=read_count, default=1, metavar="N", help="N cells at a time (default: 1)")
-    parser.add_argument("--publish", action="store_true", help="put results into results/runs/, not results/local/")
-    parser.add_argument("--max-minutes", type=read_minutes, help="stop the whole queue after so long, resumable")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_jobs_option(parser, "N cells at a time (default: 1)")
+    add_run_options(parser, "the whole queue")
+    add_device_option(parser)
     parser.add_argument(
-        "--nice", type=_read_niceness, default=19, help="lower priority of the runs, 0 to 19 (default: 19)"
+        "--nice", type=read_niceness, default=19, help="lower priority of the runs, 0 to 19 (default: 19)"
     )
     parser.set_defaults(function=queue)
-
-
-def _read_niceness(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 19:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 19")
-    return number
 
 
 def queue(options: argparse.Namespace) -> int:
@@ -80,7 +81,7 @@ def _read(path: Path) -> "list[Entry]":
 
 def _rewrite(path: Path, device: Any) -> None:  # noqa: ANN401 (a torch device)
     """Rewrite state and hours of every entry as the file is now: its author may have edited it meanwhile."""
-    from repro.checkpoint import write_atomically
+    from repro.durability import write_atomically
     from repro.queue_file import write_status
     from repro.states import count_states, find_state, make_request, sum_hours
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from repro.errors import UsageError
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
 
@@ -15,7 +16,7 @@ BORDER = re.compile(r"(?<!\\)\|")
 """Between two cells of a Markdown table."""
 
 
-class QueueError(ValueError):
+class QueueError(UsageError, ValueError):
     """A queue that cannot be read; the message is one sentence that names the line."""
 
 

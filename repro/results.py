@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
+
+from repro.cache import read_folder
 
 COLUMNS = ("metric", "value", "unit", "step")
 COST_METRICS = frozenset(
@@ -54,8 +55,8 @@ class Row:
 
 def results_root() -> Path:
     """The results/ folder: $REPRO_RESULTS, that of the checkout around the package, or ./results."""
-    if "REPRO_RESULTS" in os.environ:
-        return Path(os.environ["REPRO_RESULTS"])
+    if (folder := read_folder("REPRO_RESULTS")) is not None:
+        return folder
     checkout = Path(__file__).resolve().parents[1] / "results"
     return checkout if (checkout / "published.csv").exists() else Path.cwd() / "results"
 

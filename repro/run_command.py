@@ -8,16 +8,21 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from repro.commands import (
+from repro.errors import UsageError
+from repro.options import (
     EXIT_FAILED,
     EXIT_PAUSED,
-    Failure,
-    UsageError,
+    add_device_option,
+    add_jobs_option,
+    add_run_options,
     add_seed_options,
+    add_selection,
+    parse_settings,
     pick_device,
     read_count,
-    read_minutes,
+    read_nonnegative,
     select_seeds,
+    suggest,
 )
 from repro.signals import EXIT_INTERRUPTED, ignore_requests, is_supervised
 
@@ -31,19 +36,19 @@ def register(verbs: Any) -> None:  # noqa: ANN401 (argparse's subparsers have no
     """Add the verb to the command line."""
     parser = verbs.add_parser("run", help=HELP, add_help=False)
     parser.set_defaults(function=run, parser=parser)
-    parser.add_argument("experiment", nargs="?", help="as neural_ode/table1_mnist, or a pattern: 'neural_ode/*'")
-    parser.add_argument("cells", nargs="*", metavar="cell", help="cells or patterns; the main cells by default")
+    add_selection(parser)
     parser.add_argument("--tier", choices=("smoke", "small", "paper"), default="smoke")
     add_seed_options(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--jobs", type=read_count, metavar="N", help="N cells at a time, the longest first")
+    add_device_option(parser)
+    add_jobs_option(parser, "N cells at a time, the longest first", default=None)
     parser.add_argument(
         "--shard", type=_read_shard, metavar="I/N", help="of the sorted list of runs every N-th, from I (0 to N - 1) on"
     )
-    parser.add_argument("--publish", action="store_true", help="put results into results/runs/, not results/local/")
+    add_run_options(parser, "each cell")
     parser.add_argument("--force", action="store_true", help="run again what is finished")
-    parser.add_argument("--max-minutes", type=read_minutes, help="stop each cell after so long, resumable")
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="longest time between checkpoints")
+    parser.add_argument(
+        "--checkpoint-seconds", type=read_nonnegative, default=60.0, help="longest time between checkpoints"
+    )
     parser.add_argument(
         "--threads",
         type=read_count,
@@ -54,7 +59,9 @@ def register(verbs: Any) -> None:  # noqa: ANN401 (argparse's subparsers have no
 def _read_shard(text: str) -> tuple[int, int]:
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"{text} is no shard; the first of four is 0/4, the last 3/4")
+        raise argparse.ArgumentTypeError(
+            f"must be I/N with I < N: of four the first is 0/4, the last 3/4; got {text!r}"
+        )
     return int(index), int(count)
 
 
@@ -83,7 +90,8 @@ def _choose_jobs(options: argparse.Namespace, patterns: list[str]) -> list["Job"
 
     names = fnmatch.filter(EXPERIMENTS, options.experiment)
     if not names:
-        raise UsageError(f"no experiment {options.experiment!r}; there are: {', '.join(EXPERIMENTS)}")
+        name = options.experiment
+        raise UsageError(f"no experiment {name!r}; {suggest(name, EXPERIMENTS)}there are: {', '.join(EXPERIMENTS)}")
     jobs: list[Job] = []
     unmatched = dict.fromkeys(patterns)
     for name in names:
@@ -102,7 +110,8 @@ def _choose_jobs(options: argparse.Namespace, patterns: list[str]) -> list["Job"
 
 def _describe_missing(patterns: list[str], experiment: Any) -> str:  # noqa: ANN401 (an experiment; imported late)
     cells = " ".join(map(repr, patterns))
-    return f"no cell {cells} in {experiment.artefact}; there are: {', '.join(experiment.cells)}"
+    nearest = suggest(patterns[0], experiment.cells)
+    return f"no cell {cells} in {experiment.artefact}; {nearest}there are: {', '.join(experiment.cells)}"
 
 
 # --- several cells ---------------------------------------------------------------------------------------------------
@@ -140,9 +149,7 @@ def _child_options(options: argparse.Namespace) -> list[str]:
 
 def _run_here(job: "Job", options: argparse.Namespace, settings: list[str]) -> int:
     import torch
-    import tyro
 
-    from repro.guards import Busy
     from repro.papers import EXPERIMENTS
     from repro.progress import Bar
     from repro.runner import MissingWeights, Request
@@ -153,12 +160,8 @@ def _run_here(job: "Job", options: argparse.Namespace, settings: list[str]) -> i
         torch.set_num_threads(options.threads or 1)
     experiment = EXPERIMENTS[job.experiment]
     device = pick_device(options.device)
-    config = tyro.cli(
-        type(experiment.cells[job.cell]),
-        prog=f"python -m repro run {job.experiment} {job.cell}",
-        default=replace(experiment.config(job.cell, options.tier), seed=job.seed),
-        args=settings,
-    )
+    default = replace(experiment.config(job.cell, options.tier), seed=job.seed)
+    config = parse_settings(default, settings, f"python -m repro run {job.experiment} {job.cell}")
     request = Request(
         name=job.experiment,
         experiment=experiment,
@@ -173,11 +176,11 @@ def _run_here(job: "Job", options: argparse.Namespace, settings: list[str]) -> i
     )
     try:
         outcome = run_cell(request, Bar(job.label))
-    except Busy as error:
-        raise Failure(str(error)) from None
     except MissingWeights as error:
+        if not is_supervised():
+            raise
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_WAITING if is_supervised() else EXIT_FAILED
+        return EXIT_WAITING
     ignore_requests()  # the run has ended as it has
     where = f" -> {os.path.relpath(outcome.folder)}" if outcome.folder else ""
     print(f"{job.label}: {outcome.status} ({outcome.detail}){where}", file=sys.stderr)

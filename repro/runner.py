@@ -22,11 +22,21 @@ import torch
 from torch import Tensor
 
 from repro.cache import cache_root
-from repro.checkpoint import CheckpointError, load_tensors, write_atomically
-from repro.durability import delete_folder, flush_folder, flush_tree, name_hidden_sibling, put_folder
+from repro.checkpoint import CheckpointError, load_tensors
+from repro.durability import (
+    PARTIAL,
+    delete_folder,
+    flush_folder,
+    flush_tree,
+    name_hidden_sibling,
+    put_folder,
+    write_atomically,
+)
+from repro.errors import Failure
 from repro.experiment import BudgetReached, Config, Context, Experiment, Interrupted, Tier, settings_of
 from repro.guards import Busy, locked, stop_signals
 from repro.integrity import hash_files
+from repro.interruption import interruptible
 from repro.metrics import PeakMemory
 from repro.ode import SolveError
 from repro.ode.kernels import compile_seconds, used
@@ -45,7 +55,7 @@ MAX_COMMITTED_CHECKPOINT = 16 * 2**20
 """Bytes; a larger checkpoint of an unfinished run is not copied into results/checkpoints/."""
 
 
-class MissingWeights(Exception):
+class MissingWeights(Failure):
     """A run needs the weights of another one that has not been made; the message gives the command."""
 
 
@@ -196,9 +206,10 @@ def _run_locked(request: Request, context: Context) -> Outcome:
     memory = PeakMemory(request.device)
     status, reason, rows, artefacts = "ok", "finished", list[Row](), set[Path]()
     try:
-        for row in request.experiment.measure(request.config, context):
-            rows.append(row)
-            artefacts.update(context.artefacts.rglob("*"))
+        with interruptible(context.check_solve):
+            for row in request.experiment.measure(request.config, context):
+                rows.append(row)
+                artefacts.update(_list_artefacts(context))
     except BudgetReached:
         return _pause(request, f"--max-minutes {request.max_minutes:g} reached")
     except Interrupted:
@@ -206,11 +217,16 @@ def _run_locked(request: Request, context: Context) -> Outcome:
     except SolveError as error:
         status, reason = error.status, str(error)
         _write_diagnosis(context, error)
-    artefacts.update(context.artefacts.rglob("*"))
+    artefacts.update(_list_artefacts(context))
     rows.append(Row("peak_memory", memory.read(), memory.unit))
     ending = {"status": status, "stop_reason": reason, "journal": journal, "artefacts": artefacts}
     _finish(request, context, rows, ending)
     return Outcome("done" if status == "ok" else status, reason, request.destination)
+
+
+def _list_artefacts(context: Context) -> Iterator[Path]:
+    """List what is to be published; an unfinished file is a killed process's, and the next write deletes it."""
+    return (path for path in context.artefacts.rglob("*") if path.suffix != PARTIAL)
 
 
 def _journal(request: Request) -> list[dict[str, Any]]:
@@ -285,7 +301,7 @@ def _finish(request: Request, context: Context, rows: list[Row], ending: dict[st
         destination.parent.mkdir(parents=True, exist_ok=True)
         for leftover in (staging, name_hidden_sibling(destination, "old")):
             shutil.rmtree(leftover, ignore_errors=True)
-        shutil.copytree(context.artefacts, staging, ignore=shutil.ignore_patterns(".*", "*.partial"))
+        shutil.copytree(context.artefacts, staging, ignore=shutil.ignore_patterns(".*", f"*{PARTIAL}"))
         write_rows(staging / "rows.csv", rows)
         write_json(staging / "run.json", _run_json(request, context, ending) | {"files": hash_files(staging)})
         flush_tree(staging)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from repro.commands import EXIT_FAILED, EXIT_PAUSED, EXIT_USAGE
+from repro.options import EXIT_FAILED, EXIT_PAUSED, EXIT_USAGE
 from repro.progress import HEARTBEAT, CellLines
 from repro.signals import EXIT_INTERRUPTED, PARENT, list_stop_signals
 

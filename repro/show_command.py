@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from repro.commands import Failure, runs_in_words
+from repro.commands import runs_in_words
+from repro.errors import Failure
 
 HELP = "an artefact with its numbers and claims, a cell with its settings, or a run's record"
 DESCRIPTION = (

@@ -7,6 +7,7 @@ far, every random stream, and the rows already measured.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def fit(training: Training, context: Context) -> Iterator[Row]:
         and the seconds of training that are over, by step.
 
     Raises:
-        BudgetReached, Interrupted: after saving, when the context says so.
+        BudgetReached, Interrupted: when the context says so, between two updates or in the middle of a solve; what is
+            saved then is the state after the last whole update.
         TrainingDiverged: if a value of an update is not finite.
     """
     path = context.folder / CHECKPOINT
@@ -100,16 +102,15 @@ def fit(training: Training, context: Context) -> Iterator[Row]:
     yield from state.rows
     clock = _Clock(state.seconds)
     saved = time.monotonic()
+    if _is_evaluation_due(training, state):  # the sitting before was stopped in it
+        yield from _evaluate(training, state, clock, path)
     while state.step < training.steps and not (training.stop and training.stop()):
-        try:
+        with _undone_if_stopped(training, state, clock, path):
             context.check()
-        except (BudgetReached, Interrupted):
-            _save(training, state, clock, path)
-            raise
-        _advance(training, state)
+            _advance(training, state)
         context.progress(state.step, training.steps, {key: state.sums[key] / state.count for key in state.sums})
-        if state.step % training.evaluate_every == 0 or state.step == training.steps:
-            yield from _evaluate(training, state, clock)
+        if _is_evaluation_due(training, state):
+            yield from _evaluate(training, state, clock, path)
         if time.monotonic() - saved >= context.checkpoint_seconds:
             _save(training, state, clock, path)
             saved = time.monotonic()
@@ -129,6 +130,33 @@ class _Clock:
         return self.before + time.monotonic() - self.start
 
 
+@contextmanager
+def _undone_if_stopped(training: Training, state: _State, clock: _Clock, path: Path) -> Iterator[None]:
+    """Undo an update or an evaluation that the context stops in the middle, and save the state before it.
+
+    What such a part changes before its end are random streams and buffers. Where it has already changed parameters,
+    nothing is saved: the run goes on from its last checkpoint.
+    """
+    streams = {name: stream.get_state() for name, stream in training.streams.items()}
+    buffers = [(buffer, buffer.clone()) for buffer in training.model.buffers()]
+    versions = [parameter._version for parameter in training.model.parameters()]
+    try:
+        yield
+    except (BudgetReached, Interrupted):
+        for name, stream in training.streams.items():
+            stream.set_state(streams[name])
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        if versions == [parameter._version for parameter in training.model.parameters()]:
+            _save(training, state, clock, path)
+        raise
+
+
+def _is_evaluation_due(training: Training, state: _State) -> bool:
+    return state.count > 0 and (state.step % training.evaluate_every == 0 or state.step == training.steps)
+
+
 def _advance(training: Training, state: _State) -> None:
     for group in training.optimizer.param_groups:
         group["lr"] = training.learning_rate(state.step)
@@ -141,12 +169,13 @@ def _advance(training: Training, state: _State) -> None:
     state.step += 1
 
 
-def _evaluate(training: Training, state: _State, clock: _Clock) -> list[Row]:
+def _evaluate(training: Training, state: _State, clock: _Clock, path: Path) -> list[Row]:
     means = [
         Row(key, total / state.count, training.units.get(key, ""), state.step) for key, total in state.sums.items()
     ]
     timed = _update_time(state, clock)
-    measured = [Row(row.metric, row.value, row.unit, state.step) for row in training.evaluate()]
+    with _undone_if_stopped(training, state, clock, path):
+        measured = [Row(row.metric, row.value, row.unit, state.step) for row in training.evaluate()]
     rows = [*means, *timed, *measured, Row(ELAPSED, clock.read(), "s", state.step)]
     state.rows += rows
     state.sums, state.count = {}, 0
@@ -215,7 +244,7 @@ def _save(training: Training, state: _State, clock: _Clock, path: Path) -> None:
 
 
 def _restore(training: Training, path: Path) -> _State:
-    tensors, values = load_tensors(path)
+    tensors, values = load_tensors(path, remedy="delete it to start this run from the beginning")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "stream": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, key = name.split(".", 1)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from repro.checkpoint import CheckpointError, load_tensors, save_tensors, write_atomically
+from repro.checkpoint import CheckpointError, load_tensors, save_tensors
+from repro.durability import write_atomically
 
 TENSORS = {
     "weight": torch.arange(12, dtype=torch.float32).reshape(3, 4).t(),  # not contiguous
@@ -50,6 +51,37 @@ def test_a_failing_write_leaves_the_old_file(path, monkeypatch):
         save_tensors(path, {"other": torch.ones(3)}, {})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path], "no half-written file stays behind"
+
+
+def test_several_that_write_at_once_do_not_meet(path):
+    """Each has a file of its own beside it; what is there in the end is one of them, whole."""
+    contents = [bytes([n]) * 2**20 for n in range(8)]
+    children = []
+    for content in contents:
+        children.append(os.fork())
+        if not children[-1]:
+            try:
+                for _ in range(5):
+                    write_atomically(path, content)
+                os._exit(0)
+            finally:
+                os._exit(1)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    assert path.read_bytes() in contents
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_a_running_one_writes_is_not(path):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    dead = path.with_name(f"{path.name}.{child}-00000000.partial")
+    alive = path.with_name(f"{path.name}.{os.getpid()}-00000000.partial")
+    for partial in (dead, alive):
+        partial.write_bytes(b"half")
+    write_atomically(path, b"new")
+    assert sorted(path.parent.iterdir()) == sorted([path, alive])
 
 
 def test_a_leftover_of_a_killed_write_is_ignored_and_overwritten(path):

@@ -97,13 +97,50 @@ def test_what_is_wrong_is_one_line(call, tmp_path):
         assert err.count("\n") == 1
 
 
+def test_a_run_of_a_newer_version_and_foreign_weights_are_one_line(call):
+    call(*MLP)
+    (folder,) = folders()
+    record, weights = folder / "run.json", folder / "model.safetensors"
+    content = json.loads(record.read_text())
+    newer = content | {"config": content["config"] | {"dropout": 0.1}}
+    record.write_text(json.dumps(newer))
+    code, _, err = call("evaluate", folder)
+    assert code == 1
+    assert err.startswith(f"error: {folder} was made by another version of neural_ode/table1_mnist: ")
+    assert "dropout" in err
+    assert err.count("\n") == 1
+    record.write_text(json.dumps(content))
+    tensors, values = load_tensors(weights)
+    tensors["0.weight"] = tensors.pop(next(iter(tensors))).flatten()
+    save_tensors(weights, tensors, values)
+    code, _, err = call("evaluate", folder)
+    assert code == 1
+    assert err.startswith("error: weights must be those of the settings' Sequential; ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("factor", [math.nan, 1e20])
+def test_weights_whose_flow_cannot_be_solved_are_one_line(call, factor):
+    small = ["--iterations", "2", "--test-points", "20", "--side", "4", "--film-frames", "2"]
+    assert call("run", "ffjord/fig2_toy2d", "8gaussians", *small, "--publish")[0] == 0
+    (folder,) = folders("runs")
+    alter(folder, factor)
+    code, _, err = call("evaluate", folder)
+    assert code == 1
+    assert ": the flow of these weights cannot be solved: " in err
+    assert err.count("\n") == 1
+    code, _, err = call("evaluate", "--all")
+    assert code == 1
+    assert err.startswith("error: ")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "either one run's folder or --all"),
         (["somewhere", "--all"], "either one run's folder or --all"),
         (["somewhere", "--cheap"], "--cheap needs --all"),
-        (["--all", "--jobs", "0"], "--jobs must be at least 1; got 0"),
+        (["--all", "--jobs", "0"], "argument --jobs: must be between 1 and 2147483647; got 0"),
     ],
 )
 def test_wrong_usage_is_refused(call, words, message):
@@ -149,7 +186,9 @@ def test_altered_and_damaged_weights_fail_and_the_others_are_still_recomputed(ca
     assert "test_nll" in {line["metric"] for line in by_run[altered] if not line["ok"]}
     assert by_run[damaged] == []
     assert all(line["ok"] for line in by_run[whole])
-    assert next(line for line in err.splitlines() if line.startswith("error: ")).endswith("from the beginning")
+    assert next(line for line in err.splitlines() if line.startswith("error: ")).endswith(
+        "run its cell again with --force"
+    )
     code, out, _ = call("evaluate", "--all")
     assert code == 1
     assert f"{altered.relative_to(results_root() / 'runs')} test_nll: " in out

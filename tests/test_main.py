@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -80,8 +81,15 @@ def test_doctor_finds_this_machine_fit_and_corrupt_data_unfit(call, tmp_path, mo
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["neural_ode/table9"], "error: no experiment 'neural_ode/table9'; there are: neural_ode/table1_mnist"),
-        (["neural_ode/table1_mnist", "resnt"], "error: no cell 'resnt' in Neural ODE, Table 1; there are: mlp, resnet"),
+        (["table9"], "error: no experiment 'table9'; there are: neural_ode/table1_mnist"),
+        (
+            ["neural_ode/table1_mnst"],
+            "error: no experiment 'neural_ode/table1_mnst'; did you mean 'neural_ode/table1_mn",
+        ),
+        (
+            ["neural_ode/table1_mnist", "resnt"],
+            "error: no cell 'resnt' in Neural ODE, Table 1; did you mean 'resnet'? the",
+        ),
         (["neural_ode/table1_mnist", "mlp", "rs*"], "error: no cell 'rs*' in Neural ODE, Table 1; there are: mlp"),
     ],
 )
@@ -91,6 +99,54 @@ def test_what_is_unknown_is_answered_with_what_there_is(call, words, line):
     assert out == ""
     assert err.startswith(line)
     assert err.count("\n") == 1
+
+
+def test_without_a_command_the_help_is_shown_and_a_misspelt_one_is_answered_with_the_nearest(call):
+    code, out, err = call()
+    assert (code, out) == (2, "")
+    assert "work through results/QUEUE.md" in err
+    code, out, err = call("evalaute", "--all")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no command 'evalaute'; did you mean 'evaluate'? there are: list, plan, run")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["list", "--rtol", "1"], "unknown arguments: --rtol 1"),
+        ([*MLP, "--tier", "huge"], "argument --tier: invalid choice: 'huge' (choose from"),
+        ([*MLP, "--threads", "-1"], "argument --threads: must be between 1 and 2147483647; got -1"),
+        ([*MLP, "--threads", "two"], "argument --threads: must be a whole number; got 'two'"),
+        ([*MLP, "--max-minutes", "nan"], "argument --max-minutes: must be finite and at least 0; got nan"),
+        (
+            [*MLP, "--checkpoint-seconds", "nan"],
+            "argument --checkpoint-seconds: must be finite and at least 0; got nan",
+        ),
+        (
+            [*MLP, "--seed", "99999999999999999999"],
+            "argument --seed: must be between 0 and 9223372036854775807; got 99",
+        ),
+        ([*MLP, "--shard", "2/2"], "argument --shard: must be I/N with I < N"),
+        ([*MLP, "--epoch", "1"], "unknown option --epoch; did you mean '--epochs'?"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(call, words, line):
+    code, out, err = call(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {line}")
+    assert err.count("\n") == 1
+    assert folders() == []
+
+
+def test_no_memory_is_one_line(cli):
+    """A batch for which no machine has memory; the process's limit keeps this one from trying."""
+    limit = 6 * 2**30
+    words = ["run", "ffjord/fig1_density1d", "mixture_1d", "--batch", 10**9]
+    done = cli(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: out of memory (")
+    assert done.stderr.count("\n") == 1
 
 
 def test_cuda_without_cuda(call, monkeypatch):

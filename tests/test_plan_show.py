@@ -131,6 +131,17 @@ def test_plan_measures_what_was_not_run_and_keeps_it(call):
     assert not list(results_root().glob("local/*"))
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"steps": 1}', b'{"more": 1}'])
+def test_a_damaged_probe_counts_as_none(content, call):
+    probe = planning.Probe(1, 2, 3.0, 4)
+    place = ("neural_ode/table1_mnist", "mlp", "0" * 8, CPU)
+    planning.keep(probe, *place)
+    assert planning.kept(*place) == probe
+    (path,) = planning.cache_root().rglob("*.json")
+    path.write_bytes(content)
+    assert planning.kept(*place) is None
+
+
 def test_a_probe_does_not_train_what_a_cell_needs_first():
     with pytest.raises(MissingWeights, match="no finished run of ffjord/fig2_toy2d 8gaussians"):
         planning.first_steps("ffjord/section3_noise", EXPERIMENTS["ffjord/section3_noise"], "fixed", "small", CPU, 0.2)
@@ -140,8 +151,8 @@ def test_a_probe_does_not_train_what_a_cell_needs_first():
     ("words", "code", "said"),
     [
         (["nothing"], 2, "error: no experiment 'nothing'"),
-        (["ffjord/*", "nothing"], 2, "error: no cell 'nothing' in ffjord/fig1_density1d"),
-        (["ffjord/*", "--measure", "0"], 2, "0 is no positive number of seconds"),
+        (["ffjord/*", "nothing"], 2, "error: no cell 'nothing'; there are: mixture_1d"),
+        (["ffjord/*", "--measure", "0"], 2, "argument --measure: must be > 0; got 0"),
     ],
 )
 def test_plan_says_what_is_wrong(call, words, code, said):

@@ -7,7 +7,7 @@ from repro.data.files import DataError, DataFile, FileStatus, check, read_verifi
 from repro.data.mnist import MNIST
 from repro.data.splits import Dataset, Labelled, Splits, Table
 from repro.data.tabular_miniboone import MINIBOONE, MINIBOONE_PARTIAL
-from repro.data.tabular_others import BSDS300, GAS, HEPMASS
+from repro.data.tabular_others import BSDS300, GAS, HEPMASS, load_gas
 from repro.data.tabular_power import POWER
 
 DATASETS: dict[str, Dataset] = {
@@ -47,5 +47,6 @@ __all__ = [
     "Table",
     "check",
     "check_all",
+    "load_gas",
     "read_verified",
 ]

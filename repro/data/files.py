@@ -10,12 +10,12 @@ into the run's record.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from repro.cache import cache_root
+from repro.cache import cache_root, read_folder
+from repro.errors import Failure
 
 EMBEDDED = Path(__file__).parent / "embedded"
 """What ships with the package."""
@@ -24,7 +24,7 @@ ENVIRONMENT_VARIABLE = "REPRO_DATA"
 """Names a folder whose files, under the same relative paths, take precedence over the embedded ones."""
 
 
-class DataError(Exception):
+class DataError(Failure):
     """A data file is missing or is not the file that it should be; one line says which, what, and how to get it."""
 
 
@@ -89,8 +89,8 @@ def noted(path: Path) -> str | None:
 
 def _override() -> Path | None:
     """The folder in REPRO_DATA, if it is set."""
-    setting = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    return Path(setting).expanduser() if setting else None
+    folder = read_folder(ENVIRONMENT_VARIABLE)
+    return folder.expanduser() if folder else None
 
 
 def search_path(file: DataFile, root: Path | None = None) -> tuple[Path, ...]:

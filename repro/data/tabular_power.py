@@ -42,7 +42,7 @@ def load() -> Splits[Table]:
 
 def measurements(file: object) -> Rows:
     """The table in time order: active power, voltage, three sub-meters, minute of the day; nothing random yet."""
-    with np.load(file) as columns:  # pyright: ignore[reportArgumentType]
+    with np.load(file, allow_pickle=False) as columns:  # pyright: ignore[reportArgumentType]
         kilowatts, volts = columns["global_active_power_W"] / 1000, columns["voltage_cV"] / 100
         meters = [columns[f"sub_metering_{number}"].astype(float) for number in (1, 2, 3)]
         gaps = (int(columns["first_minute"]), columns["missing_start"], columns["missing_length"])

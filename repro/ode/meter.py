@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from repro.interruption import check_interruption
 from repro.ode.errors import MaxNFEExceeded, SolveError, StepRecord
 from repro.types import Scalar, VectorField
 
@@ -83,6 +84,7 @@ class Meter:
         def counted(t: Tensor, y: Tensor) -> Tensor:
             if self.nfe == self.max_nfe:
                 raise self.error(MaxNFEExceeded, f"reached max_nfe = {self.max_nfe}")
+            check_interruption(self)
             self.nfe += 1
             dy = field(t, y)
             self.last_derivative = dy.detach()
@@ -95,6 +97,7 @@ class Meter:
         if self.max_nfe is not None and self.nfe + n > self.max_nfe:
             self.nfe = self.max_nfe
             raise self.error(MaxNFEExceeded, f"reached max_nfe = {self.max_nfe}")
+        check_interruption(self)
         self.nfe += n
 
     def step(self, t: Scalar | float, dt: Scalar | float, accepted: bool) -> None:

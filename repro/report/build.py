@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from repro import plotting
 from repro.animation import gif_bytes
-from repro.checkpoint import write_atomically
+from repro.durability import write_atomically
+from repro.errors import Failure
 from repro.evaluation.selection import rows_at
 from repro.experiment import TIERS, Tier
 from repro.papers import EXPERIMENTS
@@ -33,7 +34,7 @@ Tables = dict[str, tuple[str, pd.DataFrame]]
 """Title and content of each laid-out table, by its file's name, which ends in the level."""
 
 
-class ReportError(ValueError):
+class ReportError(Failure, ValueError):
     """A report that can't be made; the message names the file and what is wrong with it."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from repro.errors import Failure
 from repro.results import COST_METRICS, SCHEMAS, Row, read_rows
 
 Kind = Literal["status", "time", "count", "error", "metric"]
@@ -19,7 +20,7 @@ an error. Nothing else is compared: ratios, second medians and first calls repea
 a time whose `timing` is "cold"; an entry of 0 s had none."""
 
 
-class CompareError(ValueError):
+class CompareError(Failure, ValueError):
     """Something that can't be compared; the message names the file."""
 
 

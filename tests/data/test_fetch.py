@@ -4,6 +4,8 @@ import functools
 import hashlib
 import http.server
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 
@@ -82,6 +84,64 @@ def test_an_archive_without_the_set_or_cut_short_is_refused(serve):
         fetch("hepmass", serve(raw[: len(raw) // 2]), progress=False)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (tarfile.SYMTYPE, "a link to /etc/passwd"),
+        (tarfile.LNKTYPE, "a link to /etc/passwd"),
+        (tarfile.FIFOTYPE, "a pipe"),
+        (tarfile.DIRTYPE, "a folder"),
+        (tarfile.CHRTYPE, "of type"),
+    ],
+)
+def test_a_member_that_is_no_file_is_one_line_and_leaves_nothing(serve, kind, words):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("data/hepmass/1000_train.csv")
+        entry.type, entry.linkname = kind, "/etc/passwd" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+        archive.addfile(entry)
+    with pytest.raises(
+        DataError, match=rf"its member data/hepmass/1000_train.csv must be a file; it is {words}"
+    ) as caught:
+        fetch("hepmass", serve(file.getvalue()), progress=False)
+    assert "\n" not in str(caught.value)
+    assert check(HEPMASS_TRAIN).status == "absent"
+
+
+FETCH = """
+import sys
+from repro.data.fetch import Archive, fetch
+print(*fetch("hepmass", Archive(*sys.argv[1:]), progress=False))
+"""
+
+
+def start_fetch(archive):
+    command = [sys.executable, "-c", FETCH, archive.url, archive.md5]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_several_at_once_each_get_the_files(serve):
+    archive = serve(tar({"data/other": bytes(10**6), **CONTENTS}))
+    processes = [start_fetch(archive) for _ in range(4)]
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert len(out.split()) == len(CONTENTS)
+    assert check(HEPMASS_TRAIN).status == "ok"
+
+
+def test_what_a_killed_fetch_left_is_deleted_by_the_next_one(serve):
+    """A partial download, as pooch names it, and a half-written file; the verified archive stays."""
+    archive = serve(tar(CONTENTS))
+    expected = fetch("hepmass", archive, progress=False)
+    files = {path for path in fetched_root().rglob("*") if path.is_file()}
+    (fetched_root() / "archives" / "tmpab3x_k1").write_bytes(b"half a downlo")
+    expected[0].with_name(expected[0].name + ".partial").write_bytes(b"half a fi")
+    expected[1].unlink()
+    assert fetch("hepmass", archive, progress=False) == expected
+    assert {path for path in fetched_root().rglob("*") if path.is_file()} == files
+
+
 def test_an_extraction_that_dies_leaves_no_file_and_the_next_one_goes_on(serve, monkeypatch):
     archive = serve(tar(CONTENTS))
 
@@ -109,5 +169,5 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(call):
     code, _, err = call("data", "fetch", "power")
     assert (code, err) == (1, "error: data fetch: power ships with the package, there is nothing to fetch\n")
     code, _, err = call("data", "fetch", "nothing")
-    assert code == 1
+    assert code == 2
     assert err == "error: data fetch: name must be one of: gas, hepmass, miniboone, bsds300; got 'nothing'\n"

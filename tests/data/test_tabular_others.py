@@ -1,6 +1,8 @@
 """GAS, HEPMASS and BSDS300: the recipes on small files of the original formats; the originals were not to be had."""
 
+import os
 import pickle
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from repro.data import DataError
 from repro.data import tabular_others as others
+from repro.data.unpickling import unpickle_table
 
 
 @pytest.fixture
@@ -50,6 +53,60 @@ def test_a_truncated_pickle_is_named_in_one_line(gas, folder):
     with pytest.raises(DataError, match=r"data file gas/ethylene_CO.pickle can't be read") as caught:
         others.load_gas()
     assert "\n" not in str(caught.value)
+
+
+class Malicious:
+    """What an ordinary unpickler would run."""
+
+    def __reduce__(self):
+        return os.system, ("touch planted",)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_that_names_anything_else_runs_nothing_and_is_named_in_one_line(gas, folder, protocol, monkeypatch):
+    monkeypatch.chdir(folder)
+    poisoned = gas.astype(object)
+    poisoned.iloc[0, 0] = Malicious()
+    for content in (Malicious(), [Malicious()], poisoned, getattr, pd.read_pickle, np.load):
+        (folder / "gas" / "ethylene_CO.pickle").write_bytes(pickle.dumps(content, protocol=protocol))
+        with pytest.raises(DataError, match=r"UnpicklingError: it names .*, which no table needs") as caught:
+            others.load_gas()
+        assert "\n" not in str(caught.value)
+        assert not (folder / "planted").exists()
+
+
+def test_a_name_with_a_dot_reaches_no_attribute():
+    """Protocol 4 takes `DataFrame.to_csv` for an attribute of an admitted class."""
+    named = b"\x80\x04\x8c\x06pandas\x8c\x10DataFrame.to_csv\x93."
+    assert pickle.loads(named) is pd.DataFrame.to_csv
+    with pytest.raises(pickle.UnpicklingError, match=r"it names pandas.DataFrame.to_csv"):
+        unpickle_table(BytesIO(named))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_table_of_this_pandas_comes_back(gas, protocol):
+    raw = pickle.dumps(gas, protocol=protocol)
+    pd.testing.assert_frame_equal(unpickle_table(BytesIO(raw)), gas)
+
+
+OLD_MODULES = {  # of pandas 0.19 and of Python 2
+    b"pandas.core.indexes.base": b"pandas.indexes.base",
+    b"pandas.core.indexes.range": b"pandas.indexes.range",
+    b"pandas.core.internals.managers": b"pandas.core.internals",
+    b"builtins": b"__builtin__",
+    b"copyreg": b"copy_reg",
+}
+
+
+def test_a_table_of_pandas_before_0_20_comes_back(gas):
+    """The same opcodes with the modules of then."""
+    raw = pickle.dumps(gas.set_axis(pd.Index(list(gas.columns), dtype=object), axis=1), protocol=2)
+    for new, old in OLD_MODULES.items():
+        raw = raw.replace(b"c" + new + b"\n", b"c" + old + b"\n")
+    assert b"pandas.indexes.base" in raw
+    with pytest.raises(ModuleNotFoundError):
+        pd.read_pickle(BytesIO(raw))
+    np.testing.assert_array_equal(unpickle_table(BytesIO(raw)).to_numpy(float), gas.to_numpy(float))
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"Time": 0}, pd.DataFrame({"Time": [0], "Meth": 0, "Eth": 0, "a": "x"})])

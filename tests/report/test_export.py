@@ -135,8 +135,8 @@ def test_tables_come_as_latex_markdown_and_csv(results, call):
     assert call("export", "--table", "errors_small", "--format", "md")[1].startswith("| network")
     assert call("export", "--table", "errors_small", "--format", "csv")[1].startswith("network,error_%\n")
     code, out, err = call("export", "--table", "error_smal")
-    assert (code, out) == (1, "")
-    assert err == "error: no table 'error_smal' in tables/; perhaps: errors_small\n"
+    assert (code, out) == (2, "")
+    assert err == "error: no table 'error_smal' in tables/; did you mean 'errors_small'? there are: errors_small\n"
 
 
 def test_changes_of_rules_are_read_from_the_changelog_and_name_claims_that_exist():

@@ -9,6 +9,7 @@ iterations, with gradients by `checkpoint`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from repro import experiment, plotting
 from repro.arrays import ARRAYS, load_arrays, save_arrays
-from repro.checkpoint import save_tensors
+from repro.checkpoint import load_weights, save_tensors
 from repro.convergence import drift_row, flow_reconstruction_rows
 from repro.data import DENSITIES
 from repro.evaluation.budgets import Budget
@@ -36,8 +37,9 @@ from repro.likelihood import (
     natively,
 )
 from repro.nets.fields import ConcatSquashField
-from repro.ode import Solver
+from repro.ode import GRADIENTS, Solver
 from repro.results import Row
+from repro.settings import Among, Count, NonNegative, Positive, SeveralCount
 from repro.training import fit
 
 NAME = "ffjord/fig1_density1d"
@@ -50,27 +52,27 @@ PUBLIC_ITERATIONS = 10_000
 class Config(experiment.Config):
     """Settings of the flow on the line; defaults are those of the public script."""
 
-    width: int = 64
+    width: Count = 64
     """Units of each hidden layer."""
-    depth: int = 3
+    depth: Count = 3
     """Hidden layers."""
-    t1: float = 0.5
+    t1: Positive = 0.5
     """End of the time interval."""
     solver: Solver = Solver("dopri5", rtol=1e-5, atol=1e-5)
     """Solver in training and evaluation."""
-    gradient: str = "adjoint"
+    gradient: Annotated[str, Among(GRADIENTS)] = "adjoint"
     """Gradient method."""
-    iterations: int = PUBLIC_ITERATIONS
+    iterations: Count = PUBLIC_ITERATIONS
     """Updates."""
-    batch: int = 100
+    batch: Count = 100
     """Fresh points per update."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam, constant."""
-    weight_decay: float = 1e-5
+    weight_decay: NonNegative = 1e-5
     """Of Adam, as a penalty in the gradient."""
-    test_points: int = 10_000
+    test_points: SeveralCount = 10_000
     """Test sample."""
-    times: int = 33
+    times: SeveralCount = 33
     """Times at which the flow is drawn."""
 
 
@@ -107,7 +109,7 @@ def final_rows(config: Config, flow: CNF, context: Context) -> Iterator[Row]:
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
     """Recompute the final numbers from a run's weights."""
     flow = build(config).to(context.device)
-    flow.load_state_dict(dict(tensors))
+    load_weights(flow, tensors)
     yield from final_rows(config, judged(flow), context)
 
 

@@ -15,7 +15,7 @@ public script's own (whose depth is 10, and which ran 100,001 iterations with Ad
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
-from repro.checkpoint import save_tensors
-from repro.checks import check_name
+from repro.checkpoint import load_weights, save_tensors
 from repro.convergence import drift_row, flow_reconstruction_rows
 from repro.data import DENSITIES, Density
 from repro.evaluation.budgets import Budget
 from repro.experiment import Context, Experiment
-from repro.flows import CNF
+from repro.flows import CNF, DIVERGENCES, NOISES
+from repro.flows.augmented import check_estimator
 from repro.flows.planar_field import PlanarField
 from repro.likelihood import (
     Recipe,
@@ -47,12 +47,13 @@ from repro.likelihood import (
 )
 from repro.nets.couplings import LARGEST_SCALE, glow
 from repro.nets.fields import FIELDS
-from repro.ode import Solver, supported
+from repro.ode import GRADIENTS, Solver
 from repro.papers.ffjord.toy_claims import COMPARED, FIG2_CLAIMS, SETS
 from repro.papers.ffjord.toy_deviations import TOYS
 from repro.papers.ffjord.toy_pictures import animate_toys, draw_toys, toy_table
 from repro.pixels import quantised
 from repro.results import Row
+from repro.settings import LARGEST_FLOAT32, Among, Count, NonNegative, Positive, Range, SeveralCount
 from repro.training import fit, seeded_streams
 from repro.types import VectorField
 
@@ -67,55 +68,50 @@ class Config(experiment.Config):
     """Draw batches as the public code does, where that is another distribution (rings)."""
     model: Literal["ffjord", "glow", "planar"] = "ffjord"
     """FFJORD's field in a CNF, the discrete couplings, or Neural ODE's planar field in a CNF."""
-    layer: str = "concatsquash"
+    layer: Annotated[str, Among(FIELDS)] = "concatsquash"
     """Layer of FFJORD's field, by its name in FIELDS."""
-    width: int = 64
+    width: Count = 64
     """Units of each hidden layer, of the field as of the couplings' nets; units of the planar field."""
-    depth: int = 3
+    depth: Count = 3
     """Hidden layers of FFJORD's field; couplings of the discrete flow."""
-    largest_scale: float | None = None
+    largest_scale: Annotated[float, Range(1, LARGEST_FLOAT32, above=True)] | None = None
     """Bound on what a coupling of the discrete flow scales by, and on its inverse; None is zuko's, 1000."""
-    t1: float = 0.5
+    t1: Positive = 0.5
     """End of the time interval."""
-    divergence: str = "closed_form"
+    divergence: Annotated[str, Among(DIVERGENCES)] = "closed_form"
     """Estimator of the divergence in training; evaluation is exact."""
-    noise: str = "gaussian"
+    noise: Annotated[str, Among(NOISES)] = "gaussian"
     """Noise of Hutchinson's estimator."""
     solver: Solver = Solver("dopri5", rtol=1e-5, atol=1e-5)
     """Solver of the CNF, in training and evaluation."""
-    gradient: str = "adjoint"
+    gradient: Annotated[str, Among(GRADIENTS)] = "adjoint"
     """Gradient method of the CNF."""
-    iterations: int = 10_000
+    iterations: Count = 10_000
     """Updates."""
-    public_iterations: int = 10_000
+    public_iterations: Count = 10_000
     """Updates that the public script makes; the share of them goes into the table."""
-    batch: int = 100
+    batch: Count = 100
     """Fresh points per update."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam, constant."""
-    weight_decay: float = 1e-5
+    weight_decay: NonNegative = 1e-5
     """Of Adam, as a penalty in the gradient."""
-    validation_every: int = 100
+    validation_every: Count = 100
     """Updates between two validations."""
-    test_points: int = 10_000
+    test_points: SeveralCount = 10_000
     """Test sample."""
-    side: int = 200
+    side: SeveralCount = 200
     """Grid points on a side of the picture; the integral's cells are of the same size."""
-    film_frames: int = 25
+    film_frames: SeveralCount = 25
     """Frames of the animation, from noise to data."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data not in DENSITIES or DENSITIES[self.data].dim != 2:
             raise ValueError(f"data must be a density in the plane; got {self.data!r}")
-        check_name("layer", self.layer, FIELDS)
-        if min(self.iterations, self.batch, self.test_points) < 1:
-            raise ValueError("iterations, batch and test_points must be at least 1")
-        if self.side < 2 or self.film_frames < 1:
-            raise ValueError(f"side must be at least 2, film_frames 1; got {self.side} and {self.film_frames}")
+        check_estimator(self.divergence, self.noise, 1, (), 2)
         if self.released_sampling and DENSITIES[self.data].released is None:
             raise ValueError(f"released_sampling: the public code samples {self.data} as we do")
-        if reason := supported(self.solver, self.gradient):
-            raise ValueError(reason)
 
 
 def build(config: Config) -> nn.Module:
@@ -209,14 +205,14 @@ def pictures(config: Config, flow: nn.Module, density: Density) -> dict[str, np.
 def restore(config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The flow that is judged, from a run's weights."""
     flow = build(config)
-    flow.load_state_dict(dict(tensors))
+    load_weights(flow, tensors)
     return exact(flow)
 
 
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
     """Recompute the final numbers from a run's weights."""
     flow = build(config).to(context.device)
-    flow.load_state_dict(dict(tensors))
+    load_weights(flow, tensors)
     yield from final_rows(config, flow, DENSITIES[config.data], context)
 
 

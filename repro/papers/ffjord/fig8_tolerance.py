@@ -10,6 +10,7 @@ in float32); the small tier sums 50,000 points. The sum's own error is a row bes
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -19,25 +20,27 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from repro import experiment, plotting
+from repro.checkpoint import load_weights
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
 from repro.ode import Solver
 from repro.papers.ffjord import fig1_density1d
 from repro.papers.ffjord.toy_claims import FIG8, FIG8_CLAIMS
 from repro.results import Row, curve
+from repro.settings import ADAPTIVE_METHODS, LARGEST_INTEGER, Among, Positive, Range, Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(experiment.Config):
     """Settings of the sweep."""
 
-    method: str = "dopri5"
+    method: Annotated[str, Among(ADAPTIVE_METHODS)] = "dopri5"
     """Solver."""
-    tolerances: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+    tolerances: tuple[Tolerance, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
     """atol = rtol."""
-    half_width: float = 15.0
+    half_width: Positive = 15.0
     """The integral runs over [-half_width, half_width]."""
-    points: int = 500_000
+    points: Annotated[int, Range(3, LARGEST_INTEGER)] = 500_000
     """Of the Riemann sum."""
 
 
@@ -47,7 +50,7 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
         raise ValueError("find_weights must be set: this figure needs the weights of Figure 1's run")
     weights = context.find_weights(fig1_density1d.EXPERIMENT, fig1_density1d.NAME, "mixture_1d", config.seed)
     flow = fig1_density1d.build(fig1_density1d.EXPERIMENT.cells["mixture_1d"])
-    flow.load_state_dict(dict(weights))
+    load_weights(flow, weights)
     flow = flow.double().to(context.device)
     x = torch.linspace(-config.half_width, config.half_width, config.points, dtype=torch.float64).unsqueeze(1)
     x = x.to(context.device)

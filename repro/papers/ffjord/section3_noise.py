@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from repro import experiment
+from repro.checkpoint import load_weights
 from repro.data import DENSITIES
 from repro.experiment import Context, Experiment
 from repro.flows import CNF
@@ -23,6 +24,7 @@ from repro.ode import SolveError
 from repro.papers.ffjord import fig2_toy2d
 from repro.papers.ffjord.toy_claims import FIG2, NOISE_CLAIMS
 from repro.results import Row
+from repro.settings import Count
 from repro.training import seeded_streams
 
 CELL = "8gaussians"
@@ -34,9 +36,9 @@ class Config(experiment.Config):
 
     redraw: bool = False
     """Draw the noise at every evaluation."""
-    points: int = 1_000
+    points: Count = 1_000
     """Test points."""
-    max_nfe: int = 5_000
+    max_nfe: Count = 5_000
     """Evaluations after which the solve is ended."""
 
 
@@ -63,7 +65,7 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     weights = context.find_weights(fig2_toy2d.EXPERIMENT, FIG2, CELL, config.seed)
     source = fig2_toy2d.CELLS[CELL]
     field = FIELDS[source.layer](2, source.width, source.depth)
-    field.load_state_dict({name.removeprefix("field."): value for name, value in weights.items()})
+    load_weights(field, {name.removeprefix("field."): value for name, value in weights.items()})
     streams = seeded_streams(config.seed, "trace noise", "points")
     used = Redrawn(field, streams["trace noise"]) if config.redraw else field
     solver = replace(source.solver, max_nfe=config.max_nfe)

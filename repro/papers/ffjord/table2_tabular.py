@@ -24,7 +24,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from repro.checkpoint import save_tensors
+from repro.checkpoint import load_weights, save_tensors
 from repro.data import DATASETS, Splits, Table
 from repro.data.tabular import SIZES
 from repro.evaluation.budgets import Budget
@@ -86,7 +86,7 @@ def measure(config: Config, context: Context) -> Iterator[Row]:
     splits = load(config, context)
     flow = build(config).to(context.device)
     if config.warm_start is not None:
-        flow.load_state_dict(dict(_found(config.warm_start, config, context)))
+        load_weights(flow, _found(config.warm_start, config, context))
     yield Row("parameters", sum(p.numel() for p in flow.parameters()), "parameters")
     yield Row("gaussian_nll", gaussian_nll(splits.train, splits.test), "nats")
     held_out = splits.validation[: config.validation_rows]
@@ -146,14 +146,14 @@ def final_rows(config: Config, flow: Stack, splits: Splits[Table], context: Cont
 def restore(config: Config, tensors: Mapping[str, Tensor]) -> Stack:
     """The flow that is judged, from a run's weights."""
     flow = build(config)
-    flow.load_state_dict(dict(tensors))
+    load_weights(flow, tensors)
     return exact(flow, config)
 
 
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
     """Recompute the final numbers from a run's weights."""
     flow = build(config).to(context.device)
-    flow.load_state_dict(dict(tensors))
+    load_weights(flow, tensors)
     yield from final_rows(config, flow, load(config, context), context)
 
 

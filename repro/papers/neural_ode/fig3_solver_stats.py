@@ -21,7 +21,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -33,14 +33,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro import experiment, plotting
+from repro.checkpoint import load_weights
 from repro.experiment import Context, Experiment
 from repro.metrics import timed
 from repro.nets.odenet import OdeBlock
-from repro.ode import SOLVERS, Solver, Stats, solve
+from repro.ode import GRADIENTS, SOLVERS, Solver, Stats, solve
 from repro.papers.neural_ode import table1_mnist
 from repro.papers.neural_ode.claims import FIG3_CLAIMS
 from repro.papers.neural_ode.mnist_images import Images, to_float
 from repro.results import Row, curve
+from repro.settings import Among, Count, Tolerance
 
 SOURCE = ("neural_ode/table1_mnist", "odenet")
 
@@ -51,17 +53,17 @@ class Config(experiment.Config):
 
     solver: Solver = SOLVERS["dopri5"]
     """Solver; its tolerances are replaced by those of the sweep."""
-    gradient: str = "adjoint"
+    gradient: Annotated[str, Among(GRADIENTS)] = "adjoint"
     """Gradient method of the backward solve."""
-    tolerances: tuple[float, ...] = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+    tolerances: tuple[Tolerance, ...] = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
     """rtol = atol; the paper trains at 1e-3."""
-    reference_tolerance: float = 1e-8
+    reference_tolerance: Tolerance = 1e-8
     """Of the float64 solution that errors are measured against."""
     loss: Literal["mean", "sum"] = "mean"
     """How the batch's cross-entropies become the loss whose gradient is solved for."""
-    batch: int = 128
+    batch: Count = 128
     """Test images that share their steps."""
-    repeats: int = 15
+    repeats: Count = 15
     """Timed forward solves per tolerance, in turns over the tolerances."""
 
 
@@ -103,7 +105,7 @@ def _trained(config: Config, context: Context) -> Network:
     weights = context.find_weights(table1_mnist.EXPERIMENT, *SOURCE, config.seed)
     settings = table1_mnist.CELLS["odenet"]
     model = table1_mnist.build(settings).to(context.device)
-    model.load_state_dict(dict(weights))
+    load_weights(model, weights)
     images = Images(context.device, evaluation_limit=config.batch)
     context.inputs.update(images.sha256)
     block = model[1]

@@ -14,7 +14,7 @@ their tier's iterations: in the tier `small` all of the paper's.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ from torch import Generator, Tensor
 
 from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
-from repro.checkpoint import save_tensors
-from repro.checks import check_name
+from repro.checkpoint import load_weights, save_tensors
 from repro.convergence import carry_to_base, carry_to_data, drift_row, reconstruction_rows
 from repro.data import ENERGIES, Energy
 from repro.evaluation.budgets import Budget
@@ -34,7 +33,7 @@ from repro.flows.planar import PlanarFlow
 from repro.flows.planar_field import PlanarField
 from repro.likelihood import costs, density_image, grid, judged, natively
 from repro.metrics import standard_error
-from repro.ode import Solver, supported
+from repro.ode import GRADIENTS, Solver
 from repro.papers.neural_ode.density_claims import ENERGIES as NAMES
 from repro.papers.neural_ode.density_claims import FIG4_CLAIMS, SIZES
 from repro.papers.neural_ode.density_pictures import draw_fig4, fig4_table
@@ -42,6 +41,7 @@ from repro.papers.neural_ode.deviations import MATCHING
 from repro.per_point import save_log_ratio
 from repro.pixels import quantised
 from repro.results import Row
+from repro.settings import Among, Count, Positive, SeveralCount
 from repro.training import Training, fit, seeded_streams
 
 
@@ -49,37 +49,30 @@ from repro.training import Training, fit, seeded_streams
 class Config(experiment.Config):
     """Settings of one flow on one energy."""
 
-    energy: str = "u1"
+    energy: Annotated[str, Among(ENERGIES)] = "u1"
     """Target, by its name in ENERGIES."""
     model: Literal["cnf", "nf"] = "cnf"
     """Continuous or discrete planar flow."""
-    size: int = 32
+    size: Count = 32
     """Hidden units M of the CNF, layers K of the NF."""
-    t1: float = 1.0
+    t1: Positive = 1.0
     """End of the CNF's time interval."""
     solver: Solver = Solver("dopri5", rtol=1e-5, atol=1e-5)
     """Solver of the CNF; tolerance 1e-5 as in the paper's density estimation."""
-    gradient: str = "adjoint"
+    gradient: Annotated[str, Among(GRADIENTS)] = "adjoint"
     """Gradient method of the CNF."""
-    iterations: int = 10_000
+    iterations: Count = 10_000
     """Updates; the paper states 10,000 for the CNF and 500,000 for the NF."""
-    paper_iterations: int = 10_000
+    paper_iterations: Count = 10_000
     """Updates that the paper makes; the share of them goes into the table."""
-    batch: int = 512
+    batch: Count = 512
     """Draws per update."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam (CNF) or at the start of RMSprop (NF)."""
-    test_points: int = 20_000
+    test_points: SeveralCount = 20_000
     """Draws for the final KL."""
-    side: int = 160
+    side: Count = 160
     """Grid points on a side of the pictures."""
-
-    def __post_init__(self) -> None:
-        check_name("energy", self.energy, ENERGIES)
-        if min(self.iterations, self.batch, self.size, self.test_points, self.side) < 1:
-            raise ValueError("iterations, batch, size, test_points and side must be at least 1")
-        if reason := supported(self.solver, self.gradient):
-            raise ValueError(reason)
 
 
 def build(config: Config) -> CNF | PlanarFlow:
@@ -197,7 +190,7 @@ def compute_tight_kl(config: Config, flow: CNF) -> float:
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
     """Recompute the final numbers from a run's weights."""
     flow = build(config).to(context.device)
-    flow.load_state_dict(dict(tensors))
+    load_weights(flow, tensors)
     yield from final_rows(config, judged(flow), context)
 
 

@@ -14,7 +14,7 @@ the layers next to the data. The example integrates with its base at 0: f_ours(t
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch.distributions import Independent, Normal
 
 from repro import experiment
 from repro.arrays import ARRAYS, save_arrays
-from repro.checkpoint import save_tensors
+from repro.checkpoint import load_weights, save_tensors
 from repro.convergence import drift_row, flow_reconstruction_rows
 from repro.data import DENSITIES, Density
 from repro.evaluation.budgets import Budget
@@ -44,12 +44,13 @@ from repro.likelihood import (
     there_and_back_rows,
     true_image,
 )
-from repro.ode import Solver, supported
+from repro.ode import GRADIENTS, Solver
 from repro.papers.neural_ode.density_claims import FIG5_CLAIMS
 from repro.papers.neural_ode.density_pictures import animate_fig5, draw_fig5, fig5_table
 from repro.papers.neural_ode.deviations import PLANAR
 from repro.pixels import quantised
 from repro.results import Row
+from repro.settings import Among, Count, Positive, SeveralCount
 from repro.training import fit, seeded_streams
 
 SNAPSHOTS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -64,44 +65,37 @@ class Config(experiment.Config):
     """Density, by its name in DENSITIES."""
     model: Literal["cnf", "nf"] = "cnf"
     """Continuous or discrete planar flow."""
-    width: int = 64
+    width: Count = 64
     """Hidden units of the CNF, layers of the NF."""
     gate: Literal["unit", "coordinate"] = "unit"
     """Gates of the CNF: one per hidden unit (paper) or per unit and coordinate (example)."""
     reduction: Literal["sum", "mean"] = "sum"
     """Sum (paper) or mean (example) over the hidden units."""
-    t1: float = 1.0
+    t1: Positive = 1.0
     """End of the time interval."""
-    base_variance: float = 1.0
+    base_variance: Positive = 1.0
     """Of the CNF's base, N(0, base_variance I)."""
     solver: Solver = Solver("dopri5", rtol=1e-5, atol=1e-5)
     """Solver of the CNF; tolerance 1e-5 as in the paper's density estimation."""
-    gradient: str = "adjoint"
+    gradient: Annotated[str, Among(GRADIENTS)] = "adjoint"
     """Gradient method of the CNF."""
-    iterations: int = 10_000
+    iterations: Count = 10_000
     """Updates."""
-    batch: int = 512
+    batch: Count = 512
     """Fresh points per update."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam."""
-    test_points: int = 10_000
+    test_points: SeveralCount = 10_000
     """Test sample."""
-    side: int = 160
+    side: SeveralCount = 160
     """Grid points on a side of the pictures."""
-    film_frames: int = 25
+    film_frames: SeveralCount = 25
     """Frames of the animation."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data not in DENSITIES or DENSITIES[self.data].dim != 2:
             raise ValueError(f"data must be a density in the plane; got {self.data!r}")
-        if min(self.iterations, self.batch, self.test_points) < 1:
-            raise ValueError("iterations, batch and test_points must be at least 1")
-        if self.side < 2 or self.film_frames < 1:
-            raise ValueError(f"side must be at least 2, film_frames 1; got {self.side} and {self.film_frames}")
-        if not self.base_variance > 0:
-            raise ValueError(f"base_variance must be > 0; got {self.base_variance}")
-        if reason := supported(self.solver, self.gradient):
-            raise ValueError(reason)
 
 
 def build(config: Config, device: torch.device) -> CNF | PlanarFlow:
@@ -186,7 +180,7 @@ def _last_layers(flow: PlanarFlow, n_layers: int) -> PlanarFlow:
 def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) -> Iterator[Row]:
     """Recompute the final numbers from a run's weights."""
     flow = build(config, context.device)
-    flow.load_state_dict(dict(tensors))
+    load_weights(flow, tensors)
     yield from final_rows(config, judged(flow), DENSITIES[config.data], context)
 
 

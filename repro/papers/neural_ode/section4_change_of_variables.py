@@ -29,6 +29,7 @@ from repro.nets.fields import ConcatSquashField
 from repro.ode import Solver
 from repro.papers.neural_ode.density_claims import SECTION4, SECTION4_CLAIMS
 from repro.results import Row, curve
+from repro.settings import Count, Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +38,15 @@ class Config(experiment.Config):
 
     subject: Literal["planar", "perceptron", "planar_width", "determinant_width"] = "planar"
     """What is checked: a field's log-density, or what a width costs."""
-    dim: int = 5
+    dim: Count = 5
     """Dimension of the state."""
-    batch: int = 20
+    batch: Count = 20
     """Points."""
-    tolerances: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
+    tolerances: tuple[Tolerance, ...] = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
     """atol = rtol of the flow."""
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    widths: tuple[Count, ...] = (32, 64, 128, 256, 512)
     """Hidden units M."""
-    repeats: int = 9
+    repeats: Count = 9
     """Timed repetitions; their median counts."""
 
 

@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
@@ -33,11 +33,12 @@ from repro.measuring.meters import counted
 from repro.measuring.step import Step, classifier_step
 from repro.metrics import timed
 from repro.nets.odenet import ConvField, Downsampling, OdeBlock, residual_net
-from repro.ode import Solver
+from repro.ode import GRADIENTS, Solver
 from repro.papers.neural_ode import table1_mnist
 from repro.papers.neural_ode.claims import COST_CLAIMS
 from repro.papers.neural_ode.tables import table1_cost
 from repro.results import Row, curve
+from repro.settings import Among, Count, SeveralCount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +47,15 @@ class Config(experiment.Config):
 
     network: table1_mnist.Config | None = None
     """Table 1's network whose training step is measured; None for a `depth_` cell."""
-    gradient: str | None = None
+    gradient: Annotated[str, Among(GRADIENTS)] | None = None
     """Gradient method of a `depth_` cell; None is the ResNet."""
-    depths: tuple[int, ...] = (2, 4, 8, 16, 32)
+    depths: tuple[Count, ...] = (2, 4, 8, 16, 32)
     """Solver steps or residual blocks of a `depth_` cell, ascending."""
     downsampling: Downsampling = "conv"
     """Of a `depth_` cell."""
-    batch: int = 128
+    batch: Count = 128
     """Images in the step."""
-    repeats: int = 30
+    repeats: SeveralCount = 30
     """Timed steps; two more before them warm up."""
 
 

@@ -16,27 +16,28 @@ epoch is evaluated too, and evaluations do not leak into the training's counts o
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repro import experiment
-from repro.checkpoint import save_tensors
+from repro.checkpoint import load_weights, save_tensors
 from repro.convergence import MAX_POINTS, drift_row, reconstruction_rows
 from repro.evaluation.budgets import Budget
 from repro.evaluation.verdicts import Comparability
 from repro.experiment import Context, Experiment
 from repro.metrics import error_percent
 from repro.nets.odenet import Downsampling, OdeBlock, mlp, ode_block_of, ode_net, residual_net
-from repro.ode import Solver, supported
+from repro.ode import GRADIENTS, Solver
 from repro.papers.neural_ode.claims import COMPILED, TABLE1_CLAIMS
 from repro.papers.neural_ode.deviations import MNIST
 from repro.papers.neural_ode.mnist_images import Images, classify, measure_error, random_crop, to_float
 from repro.papers.neural_ode.tables import draw_errors, table1
 from repro.per_point import save_correct
 from repro.results import Row
+from repro.settings import Among, Count, Momentum, OptionalSize, Positive
 from repro.training import Training, fit, seeded_streams
 
 PAPER_EPOCHS = 160
@@ -51,36 +52,31 @@ class Config(experiment.Config):
     """Network: a row of Table 1, or an ablation."""
     downsampling: Downsampling = "conv"
     """How 28x28 becomes 6x6 (conv) or 7x7 (res) before the blocks."""
-    gradient: str = "adjoint"
+    gradient: Annotated[str, Among(GRADIENTS)] = "adjoint"
     """Gradient method of the ODE block; the paper's RK-Net is `backprop`."""
     solver: Solver = Solver("dopri5", rtol=1e-3, atol=1e-3)
     """Solver of the ODE block; tolerance 1e-3 as in the paper."""
     protocol: Literal["validation", "public"] = "validation"
     """`validation`: select on held-out images; `public`: train on all 60,000, select on the test set."""
-    epochs: int = PAPER_EPOCHS
+    epochs: Count = PAPER_EPOCHS
     """Passes over the training images."""
-    batch: int = 128
+    batch: Count = 128
     """Images per update; the rest of an epoch is dropped."""
-    learning_rate: float = 0.1
+    learning_rate: Positive = 0.1
     """Of SGD at batch 128; times 0.1 at 60/160, 100/160 and 140/160 of the updates."""
-    momentum: float = 0.9
+    momentum: Momentum = 0.9
     """Of SGD."""
-    crop_padding: int = 4
+    crop_padding: OptionalSize = 4
     """Random crops of the image padded by so many pixels; 0 turns augmentation off."""
-    train_limit: int | None = None
+    train_limit: Count | None = None
     """Use so many training images only (smoke tier)."""
-    evaluation_limit: int | None = None
+    evaluation_limit: Count | None = None
     """Evaluate on so many images only (smoke tier)."""
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch) < 1:
-            raise ValueError(f"epochs and batch must be at least 1, got {self.epochs} and {self.batch}")
+        super().__post_init__()
         if self.train_limit is not None and self.train_limit < self.batch:
             raise ValueError(f"train_limit must be at least the batch of {self.batch}, got {self.train_limit}")
-        if self.evaluation_limit is not None and self.evaluation_limit < 1:
-            raise ValueError(f"evaluation_limit must be at least 1, got {self.evaluation_limit}")
-        if reason := supported(self.solver, self.gradient):
-            raise ValueError(reason)
 
 
 def build(config: Config) -> nn.Sequential:
@@ -200,7 +196,7 @@ def evaluate(config: Config, tensors: Mapping[str, Tensor], context: Context) ->
 def restore(config: Config, tensors: Mapping[str, Tensor]) -> nn.Sequential:
     """The network that is judged, from a run's weights."""
     model = build(config)
-    model.load_state_dict(dict(tensors))
+    load_weights(model, tensors)
     return model
 
 

@@ -1,6 +1,7 @@
 """The native kernel against the same steps by autograd; its builder under faults."""
 
 import copy
+import os
 
 import pytest
 import torch
@@ -159,6 +160,63 @@ def test_a_compiler_that_fails_leaves_nothing(monkeypatch, tmp_path):
     assert found is None
     assert "no such flag" in reason
     assert list((tmp_path / "cache").rglob("*.so")) == []
+
+
+@pytest.fixture
+def copying_compiler(monkeypatch, tmp_path):
+    """A compiler with an option, that copies the library of this process and counts; gives the count and the cache."""
+    script, count = tmp_path / "cc", tmp_path / "count"
+    script.write_text(
+        f"""#!/bin/sh
+[ "$2" = --version ] && echo copying 1.0 && exit 0
+echo >> {count}
+while [ "$1" != -o ]; do shift; done
+cp {built._name} "$2"
+"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{script} -O1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "neural-ode-ffjord-suite" / "kernels"
+
+    def build_again():
+        assert build.library.__wrapped__()[0] is not None
+        return count.read_text().count("\n"), {path.suffix: path for path in folder.iterdir()}
+
+    return build_again
+
+
+@pytest.mark.skipif(built is None, reason=str(reason))
+def test_a_library_that_somebody_else_can_have_written_is_built_again(copying_compiler):
+    before = os.umask(0o002)
+    try:
+        count, files = copying_compiler()
+    finally:
+        os.umask(before)
+    assert count == 1
+    assert copying_compiler()[0] == 1, "the second time it is loaded"
+    for path in (*files.values(), files[".so"].parent, files[".so"].parent.parent):
+        assert not path.stat().st_mode & 0o022, "whatever the umask"
+    changes = [
+        lambda: files[".so"].chmod(0o775),
+        lambda: files[".sha256"].chmod(0o664),
+        lambda: files[".sha256"].write_bytes(b"\xff no text"),
+        lambda: files[".so"].write_bytes(b""),
+        *([lambda: os.chown(files[".so"], 12345, 12345)] if os.geteuid() == 0 else []),
+    ]
+    for number, change in enumerate(changes, 2):
+        change()
+        assert copying_compiler()[0] == number
+        assert copying_compiler()[0] == number
+
+
+@pytest.mark.skipif(built is None or os.geteuid() != 0, reason="giving a folder away needs root")
+def test_another_users_folder_of_kernels_is_refused(copying_compiler):
+    _, files = copying_compiler()
+    os.chown(files[".so"].parent, 12345, 12345)
+    found, reason = build.library.__wrapped__()
+    assert found is None
+    assert "belongs to another user" in reason
 
 
 def test_it_can_be_switched_off(monkeypatch):
