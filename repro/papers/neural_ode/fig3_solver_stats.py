@@ -38,7 +38,7 @@ from repro.metrics import timed
 from repro.nets.odenet import OdeBlock
 from repro.ode import SOLVERS, Solver, Stats, solve
 from repro.papers.neural_ode import table1_mnist
-from repro.papers.neural_ode.claims import FIG3_CLAIMS
+from repro.papers.neural_ode.claims import BATCH, FIG3_CLAIMS
 from repro.papers.neural_ode.mnist_images import Images, to_float
 from repro.results import Row, curve
 
@@ -59,7 +59,7 @@ class Config(experiment.Config):
     """Of the float64 solution that errors are measured against."""
     loss: Literal["mean", "sum"] = "mean"
     """How the batch's cross-entropies become the loss whose gradient is solved for."""
-    batch: int = 128
+    batch: int = BATCH
     """Test images that share their steps."""
     repeats: int = 15
     """Timed forward solves per tolerance, in turns over the tolerances."""
