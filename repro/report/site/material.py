@@ -12,7 +12,7 @@ import pandas as pd
 from repro.evaluation.selection import Level
 from repro.papers import EXPERIMENTS
 from repro.published import Published
-from repro.report.benchmarks import Measured, made_by
+from repro.report.benchmarks import Measured, find_unclean_files, made_by
 from repro.report.evidence import select_evidence
 from repro.report.pages import Picture
 from repro.report.subjects import Subject
@@ -100,8 +100,10 @@ class Material:
 
     @cached_property
     def sources(self) -> list[Source]:
-        """The benchmark files."""
-        return [_source(path, self.benchmarks) for path in sorted(self.benchmarks.glob("*/*.json"))]
+        """The benchmark files that count."""
+        unclean = find_unclean_files(self.benchmarks)
+        paths = sorted(self.benchmarks.glob("*/*.json"))
+        return [_source(path, self.benchmarks) for path in paths if path not in unclean]
 
     def level(self, experiment: str) -> Level | None:
         """Select the level behind an experiment's figures, tables and page; None where it was not run."""
