@@ -151,8 +151,8 @@ def finding(cells: pd.DataFrame) -> str:
             )
     if (between := bracket(cells)) is not None:
         parts.append(
-            "on a small state (16 rows of 16, four solver steps) the adjoint's copies of the parameters make its peak "
-            f"the larger one from {between} hidden units on"
+            "on a small state (16 rows of 16, four solver steps) by the adjoint's copies of the parameters its peak "
+            f"is the larger one from {between} hidden units on"
         )
     return sentence(parts)
 

@@ -84,7 +84,7 @@ def test_the_finding_has_the_numbers(write):
         "A solver step adds 3.00 [3.00, 3.00] MiB to the peak of CNF, batch 256, by backprop and 0.00 [0.00, 0.00] MiB "
         "by the adjoint (95 % intervals);"
     )
-    assert "the larger one from between 16 and 64 hidden units on" in said
+    assert "is the larger one from between 16 and 64 hidden units on" in said
 
 
 @pytest.mark.parametrize(("flat", "verdict"), [(0, "reproduced"), (1, "not reproduced")])

@@ -4,7 +4,7 @@ import pandas as pd
 
 from repro.experiment import Deviation, Experiment
 from repro.papers import EXPERIMENTS, PAPERS
-from repro.report.ledger import papers_claims, questions, remarks
+from repro.report.ledger import papers_claims, questions
 from repro.report.pages import Picture
 from repro.report.pages import file_of as file_of_table
 from repro.report.site.figures import figure, origin_of_runs
@@ -58,7 +58,7 @@ def _lines(material: Material, experiment: Experiment) -> pd.DataFrame:
 
 
 def _remarks(material: Material, name: str) -> Markup:
-    texts = remarks(material.rows, material.tiers).get(name, [])
+    texts = material.remarks.get(name, [])
     return tag("ul", [tag("li", text) for text in texts]) if texts else Markup()
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 from repro.papers import EXPERIMENTS, PAPERS
 from repro.report import remarks
 from repro.report.ledger import papers_claims, questions
-from repro.report.ledger import remarks as remarks_of
 from repro.report.site.material import Material, Run, hardware
 from repro.results import hours_of
 
@@ -131,8 +130,7 @@ def _beside(material: Material) -> Iterator[Part]:
     points = [(line["claim"], f"{line['verdict']}: {line['evidence']}.") for line in asked]
     if points:
         yield Part("Questions of this suite", ("No paper claims these; they are counted apart.",), points)
-    said = remarks_of(material.rows, material.tiers)
-    shown = [(f"{EXPERIMENTS[name].artefact}.", text) for name, texts in said.items() for text in texts]
+    shown = [(f"{EXPERIMENTS[name].artefact}.", text) for name, texts in material.remarks.items() for text in texts]
     if shown:
         yield Part("What else the runs show", points=shown)
 
