@@ -132,6 +132,10 @@ class Context:
 Verdict = Literal["reproduced", "partly", "not reproduced", "inconclusive", "not attempted"]
 
 
+Origin = Literal["paper", "suite"]
+"""Who says it: a paper, or this suite as a question of its own."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What the rows say of a claim: a verdict and the evidence in one sentence, numbers included."""
@@ -145,6 +149,8 @@ def graded(holds: Collection[bool]) -> Verdict:
     return "reproduced" if all(holds) else "partly" if any(holds) else "not reproduced"
 
 
+SUITE = "a question of this suite, not a claim of the paper"
+"""The source of such a question."""
 NOT_ATTEMPTED = Judgement("not attempted", "no run yet")
 
 
@@ -154,7 +160,8 @@ class Claim:
 
     `check` gets the rows of one level (columns of `repro.results.load`, and `source_cell`) and never computes a model.
     Its docstring is the rule, which is printed beside what it says: thresholds included, without names of the code.
-    `cells` are those that it compares, for which one level must do; the experiment's main cells by default.
+    `cells` are those that it compares, for which one level must do; the experiment's main cells by default. `origin` is
+    "suite" for a question that no paper answers; such questions are counted apart from the papers' claims.
     """
 
     id: str
@@ -162,6 +169,7 @@ class Claim:
     source: str
     check: Callable[[pd.DataFrame], Judgement]
     cells: tuple[str, ...] = ()
+    origin: Origin = "paper"
 
     @property
     def rule(self) -> str:
@@ -203,7 +211,9 @@ class Experiment(Generic[C]):
             little (arrays, say) to draw anything.
         animate: animations by name, in the same way.
         tables: tables by name, in the same way; each is a frame whose cells are ready to print.
-        claims: what the paper says of this artefact.
+        claims: what the paper says of this artefact, and questions of the suite's own.
+        remarks: sentences on what the runs show beside the claims; functions of the rows of one level, each empty where
+            there is nothing to say.
         budget: training budget of the cells; None where nothing is trained.
         comparability: relation of a cell and its config to the paper's model, data and test; the paper's by default.
         deviations: where paper, public code and we differ.
@@ -226,6 +236,7 @@ class Experiment(Generic[C]):
     animate: Mapping[str, Callable[[pd.DataFrame], Animation | None]] = field(default_factory=dict)
     tables: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    remarks: tuple[Callable[[pd.DataFrame], str], ...] = ()
     budget: Budget | None = None
     comparability: Callable[[str, C], Comparability] | None = None
     deviations: tuple[Deviation, ...] = ()

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from repro.experiment import TIERS, Claim, Config, graded, settings_of
+from repro.experiment import SUITE, TIERS, Claim, Config, graded, settings_of
 from repro.papers import EXPERIMENTS
 
 CELLS = [(name, cell) for name, experiment in EXPERIMENTS.items() for cell in experiment.cells]
@@ -99,8 +99,9 @@ def test_claims_are_unique_and_say_where_they_stand():
     for claim in claims:
         assert isinstance(claim, Claim)
         assert re.fullmatch(r"[a-z0-9-]+", claim.id)
-        assert claim.statement.rstrip().endswith(".")
+        assert claim.statement.endswith("." if claim.origin == "paper" else "?")
         assert claim.source
+        assert (claim.source == SUITE) == (claim.origin == "suite")
 
 
 def test_drawings_and_tables_have_names_of_their_own():

@@ -1,6 +1,7 @@
 """The verdict on a published number: an equivalence test of the suite's trained runs against the paper's value.
 
-The rule in words is `repro/report/rules.md`; it was fixed before the runs that it decides on.
+The rule in words is `repro/report/rules.md`; it was fixed before the runs that it decides on, and later
+changes are listed in CHANGELOG.md.
 """
 
 import math

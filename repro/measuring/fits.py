@@ -67,25 +67,6 @@ def exponent(x: Sequence[float | int], y: Sequence[float | int]) -> Fit:
     return slope(list(np.log(x)), list(np.log(y)))
 
 
-def crossover(x: Sequence[float | int], dear: Sequence[float], cheap: Sequence[float]) -> float | None:
-    """From where on one cost exceeds another at every further point; None where it does not at the last one.
-
-    Between two points costs are taken as powers of x. Where `dear` is the larger one from the first point on, that is
-    the answer.
-
-    Args:
-        x: Increasing, positive.
-        dear: A cost at each, positive.
-        cheap: Another.
-    """
-    places, ratio = np.log(np.asarray(x, dtype=float)), np.log(np.asarray(dear) / np.asarray(cheap))
-    beyond = next((i for i in range(len(ratio)) if (ratio[i:] > 0).all()), None)
-    if beyond is None or beyond == 0:
-        return None if beyond is None else float(x[0])
-    a, b = ratio[beyond - 1], ratio[beyond]
-    return float(np.exp(places[beyond - 1] - a * (places[beyond] - places[beyond - 1]) / (b - a)))
-
-
 def cost_at(points: Sequence[tuple[float, float]], error: float) -> tuple[float | None, str]:
     """Interpolate the logarithm of a cost in the logarithm of the error.
 

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from repro.experiment import Judgement
-from repro.measuring.fits import crossover
 
 Measured = Any
 """What a subject's `load` gives: a table, or a list of entries, with a machine each; empty where nothing was."""
@@ -33,15 +32,48 @@ MADE = "made by"
 def entries(folder: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read results/benchmarks/: machine and entry of every benchmark whose `extra_info` has a key.
 
-    An entry says under `MADE` with which commit it was measured, and when, as far as its file does.
+    An entry says under `MADE` with which commit it was measured, and when, as far as its file does. Files that
+    `find_unclean_files` names are left out.
     """
-    for path in sorted(folder.glob("*/*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+    for path, content in _contents(folder):
+        if describe_unclean(content) and not _is_local(folder):
+            continue
         commit, day = made_by(content)
         made = ", ".join(filter(None, (commit and f"commit {commit}", day)))
         for benchmark in content["benchmarks"]:
             if key in benchmark["extra_info"]:
                 yield path.parent.name, benchmark | {MADE: made}
+
+
+def find_unclean_files(folder: Path) -> dict[Path, str]:
+    """Find published benchmark files that no commit can give again, each with what is wrong with it.
+
+    A reader can't know the code behind such a file. In a user's results/local/ it is shown, with its commit and "and
+    changes".
+    """
+    if _is_local(folder):
+        return {}
+    return {path: problem for path, content in _contents(folder) if (problem := describe_unclean(content))}
+
+
+def describe_unclean(content: Mapping[str, Any]) -> str:
+    """Say why a file of pytest-benchmark's is not from a clean commit; empty where it is, or does not say.
+
+    As for runs, changes below results/ alone don't count: they are not code.
+    """
+    suite = (content.get("machine_info") or {}).get("suite") or {}
+    if suite.get("dirty"):
+        return f"measured with changes after commit {str(suite['commit'])[:10]}"
+    return "measured without a commit" if "commit" in suite and not suite["commit"] else ""
+
+
+def _contents(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.glob("*/*.json")):
+        yield path, json.loads(path.read_text(encoding="utf-8"))
+
+
+def _is_local(folder: Path) -> bool:
+    return folder.parent.name == "local"
 
 
 def origins(folder: Path, key: str) -> str:
@@ -60,9 +92,18 @@ def made_by(content: Mapping[str, Any]) -> tuple[str, str]:
     return commit + (" and changes" if commit and suite.get("dirty") else ""), str(content.get("datetime") or "")[:10]
 
 
+UNMEASURED = "Not measured from a clean commit."
+"""Of a published subject of which no benchmark file counts."""
+NOT_CLEAN = Judgement("not attempted", "not measured from a clean commit")
+"""On a claim that such a subject judges."""
+
+
 def machines(found: Measured) -> list[str]:
     """The machines that measured something, in the files' order."""
-    names = found["machine"] if isinstance(found, pd.DataFrame) else (entry["machine"] for entry in found)
+    if isinstance(found, pd.DataFrame):
+        names = found["machine"] if len(found) else []
+    else:
+        names = (entry["machine"] for entry in found)
     return list(dict.fromkeys(names))
 
 
@@ -101,21 +142,44 @@ def without_empty(table: pd.DataFrame, *optional: str) -> pd.DataFrame:
     return table.drop(columns=[name for name in optional if not table[name].astype(bool).any()])
 
 
-def crossover_of(cells: pd.DataFrame, cost: str, dear: str, cheap: str) -> float | None:
-    """From which `value` on one way's cost exceeds another's, among what worked; None where that is not known.
+@dataclass(frozen=True)
+class Bracket:
+    """Between which two measured values a cost begins to exceed another.
+
+    Attributes:
+        last: The largest value up to which it is not shown to; None where it exceeds the other at every value.
+        first: The least value from which on it does at every value.
+    """
+
+    last: float | None
+    first: float
+
+    def __str__(self) -> str:
+        return f"{self.first:g}" if self.last is None else f"between {self.last:g} and {self.first:g}"
+
+
+def bracket_of(
+    cells: pd.DataFrame, cost: str, dear: str, cheap: str, ends: tuple[str, str] | None = None
+) -> Bracket | None:
+    """Find between which values one way's cost begins to exceed another's; None where it does not at the largest.
 
     Args:
-        cells: With the columns `value`, `way`, `status` and the cost.
+        cells: With the columns `value`, `way`, `status`, the cost and the ends; what failed is left out.
         cost: A column.
         dear: A way.
         cheap: Another.
+        ends: Columns of the cost's lower and upper quartiles: a cost exceeds another where they don't overlap.
     """
     done = cells[cells["status"] == "ok"]
-    table = done.pivot_table(index="value", columns="way", values=cost, aggfunc="first").sort_index()
-    if not {dear, cheap} <= set(table.columns):
+    low, high = ends or (cost, cost)
+    above = done[done["way"] == dear].drop_duplicates("value").set_index("value")[low].astype(float)
+    below = done[done["way"] == cheap].drop_duplicates("value").set_index("value")[high].astype(float)
+    exceeds = (above - below).dropna().sort_index() > 0
+    since = next((value for value in exceeds.index if exceeds.loc[value:].all()), None)
+    if since is None:
         return None
-    table = table[[dear, cheap]].dropna().astype(float)
-    return crossover(table.index.tolist(), table[dear].tolist(), table[cheap].tolist())
+    before = exceeds.index[exceeds.index < since]
+    return Bracket(float(before[-1]) if len(before) else None, float(since))
 
 
 def sentence(parts: Iterable[str]) -> str:

@@ -18,13 +18,13 @@ from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report import ledger, listing, pages
 from repro.report.audit import find_changed_runs
-from repro.report.benchmarks import Measured, origins
+from repro.report.benchmarks import UNMEASURED, Measured, origins
 from repro.report.comparison import comparison
 from repro.report.differences import changed
 from repro.report.evidence import levels_of, select_evidence
 from repro.report.rules import rules_page
 from repro.report.site import Material, as_markdown, reproduction, site
-from repro.report.subjects import Subject, judged, measured
+from repro.report.subjects import SUBJECTS, Subject, judged, measured
 from repro.results import load
 
 PUBLISHED_TIERS: tuple[Tier, ...] = ("small", "paper")
@@ -130,15 +130,21 @@ def _published(results: Path) -> Iterator[tuple[Path, bytes]]:
     yield results / "tables" / "deviations.md", deviations.encode()
     yield results / "pages" / "rules.md", rules_page().encode()
     yield from _measured_pages(results / "tables", found, results / "benchmarks")
+    for subject in SUBJECTS:
+        if subject.name not in {other.name for other, _ in found}:
+            yield results / "tables" / f"{subject.name}.md", f"# {subject.title}\n\n{UNMEASURED}\n".encode()
     shown = (rows, numbers, table, rows, claims, tables, pictures, found, PUBLISHED_TIERS)
     runs, beside = results / "runs", ("../runs", "../published.csv")
     yield from _report(results, Material(runs, *beside, results / "benchmarks", *shown))
     readme = results.parent / "README.md"
     if readme.exists():
+        said = [text for texts in ledger.remarks(rows, PUBLISHED_TIERS).values() for text in texts]
         briefs = {subject.name: subject.brief(entries) for subject, entries in found if subject.brief}
         yield (
             readme,
-            pages.readme(readme.read_text(encoding="utf-8"), tables, claims, table, rows, pictures, briefs).encode(),
+            pages.readme(
+                readme.read_text(encoding="utf-8"), tables, claims, table, rows, pictures, briefs, said
+            ).encode(),
         )
 
 

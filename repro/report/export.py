@@ -21,7 +21,7 @@ from repro.report.benchmarks import MeasuredClaim
 from repro.report.build import PUBLISHED_TIERS, load_runs
 from repro.report.comparison import verdict_text
 from repro.report.evidence import Assessment, assess
-from repro.report.ledger import judge_claim
+from repro.report.ledger import join_measured, judge_claim, level_of_measured
 from repro.report.subjects import judged, measured
 from repro.results import final_values
 
@@ -174,15 +174,21 @@ def export_claims(
     rows: pd.DataFrame, tiers: Sequence[str], benchmarks: Iterable[MeasuredClaim], changes: dict[str, list[str]]
 ) -> list[dict[str, Any]]:
     """Export one record per claim, those of the benchmarks last."""
+    by_id = {claim.id: claim for claim in benchmarks}
     records = [
-        _claim(name, claim, rows, tiers) for name, experiment in EXPERIMENTS.items() for claim in experiment.claims
+        _claim(name, claim, rows, tiers, by_id.pop(claim.id, None))
+        for name, experiment in EXPERIMENTS.items()
+        for claim in experiment.claims
     ]
-    records += [_measured_claim(claim) for claim in benchmarks]
+    records += [_measured_claim(claim) for claim in by_id.values()]
     return [record | {"rule_changes": changes.get(record["id"], [])} for record in records]
 
 
-def _claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) -> dict[str, Any]:
+def _claim(
+    name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str], measured: MeasuredClaim | None
+) -> dict[str, Any]:
     judgement, level = judge_claim(name, claim, rows, tiers)
+    judged = join_measured(claim, judgement, str(level or ""), measured)
     used = rows[:0] if level is None else rows_at(rows, name, EXPERIMENTS[name].variants, level)
     used = used[used["experiment"] == name]
     used = used[used["cell"].isin(claim.cells)] if claim.cells else used
@@ -193,10 +199,11 @@ def _claim(name: str, claim: Claim, rows: pd.DataFrame, tiers: Sequence[str]) ->
         "paper": PAPERS[name.partition("/")[0]],
         "source": claim.source,
         "text": claim.statement,
-        "rule": claim.rule,
-        "verdict": judgement.verdict,
-        "evidence": judgement.evidence,
-        "tier": str(level) if level else None,
+        "rule": judged.rule,
+        "origin": claim.origin,
+        "verdict": judged.judgement.verdict,
+        "evidence": judged.judgement.evidence,
+        "tier": judged.level or None,
         "runs": sorted(set(used["run"])),
         "command": f"python -m repro run {name}{cells} --tier {tier}",
     }
@@ -209,9 +216,10 @@ def _measured_claim(claim: MeasuredClaim) -> dict[str, Any]:
         "source": claim.source,
         "text": claim.statement,
         "rule": claim.rule,
+        "origin": "paper",
         "verdict": claim.judgement.verdict,
         "evidence": claim.judgement.evidence,
-        "tier": "benchmark",
+        "tier": level_of_measured(claim) or None,
         "runs": [],
         "command": "python -m benchmarks",
     }

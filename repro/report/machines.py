@@ -3,7 +3,7 @@
 Where a single machine has measured, nothing names it: its name stands beside every figure of the table.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
@@ -72,15 +72,19 @@ def _together(claims: dict[str, MeasuredClaim]) -> MeasuredClaim:
     tried = {name: c.judgement for name, c in claims.items() if c.judgement.verdict != NOT_ATTEMPTED.verdict}
     if not tried:
         return first
-    verdict = _verdict([judgement.verdict for judgement in tried.values()])
-    several = len({judgement.verdict for judgement in tried.values()}) > 1
+    return replace(first, judgement=join_judgements({f"on {name}": judgement for name, judgement in tried.items()}))
+
+
+def join_judgements(judgements: Mapping[str, Judgement]) -> Judgement:
+    """Join the judgements of several measurements on one claim: the verdict that all share, "partly" where they differ.
+
+    Args:
+        judgements: By what they are of; the evidence names it.
+    """
+    verdicts: list[Verdict] = list(dict.fromkeys(judgement.verdict for judgement in judgements.values()))
+    several = len(verdicts) > 1
     evidence = [
-        f"on {name}{f' ({judgement.verdict})' if several else ''}: {judgement.evidence}"
-        for name, judgement in tried.items()
+        f"{name}{f' ({judgement.verdict})' if several else ''}: {judgement.evidence}"
+        for name, judgement in judgements.items()
     ]
-    return replace(first, judgement=Judgement(verdict, "; ".join(evidence)))
-
-
-def _verdict(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict that all share; "partly" where they differ."""
-    return verdicts[0] if len(set(verdicts)) == 1 else "partly"
+    return Judgement("partly" if several else verdicts[0], "; ".join(evidence))

@@ -101,26 +101,42 @@ def _at(done: pd.DataFrame, target: float, column: str) -> str:
 
 
 def finding(cells: pd.DataFrame) -> str:
-    """Which solver is the cheapest at which error on the trained flow, from the first machine's figures."""
+    """Which solver is the cheapest at which error on the trained flow, by the first machine; adaptive ones first."""
     cells = done_by_first(cells)
     flows = [name for name in dict.fromkeys(cells["problem"]) if name not in CLOSED_FORMS]
     if not flows:
         return ""
     chosen = cells[cells["problem"] == flows[0]]
     parts = [part for target in TARGETS if (part := _cheapest(chosen, target))]
-    return f"On the flow trained on {flows[0]}, {'; '.join(parts)}." if parts else ""
+    if not parts:
+        return ""
+    return f"On the flow trained on {flows[0]}, by a solver that chooses its steps, {'; '.join(parts)}."
 
 
 def _cheapest(chosen: pd.DataFrame, target: float) -> str:
+    """The cheapest adaptive solver, and apart from it the cheapest fixed step, which no one can choose beforehand."""
+    fixed = chosen["kind"] == "steps"
+    adaptive, stepping = _least(chosen[~fixed], target), ranked(chosen[fixed], target, "ms")
+    if not adaptive and not stepping:
+        return ""
+    parts = [f"soonest by {adaptive}" if adaptive else "by none of them"]
+    if stepping:
+        best = f"{stepping[0].method} ({stepping[0].told} ms)"
+        parts.append(f"by the best fixed step, which is known only afterwards, by {best}")
+    return f"a relative error of {target:g} is reached {', '.join(parts)}"
+
+
+def _least(chosen: pd.DataFrame, target: float) -> str:
+    """The method of the least time, of all engines and outside the compiled one, and of the fewest evaluations."""
     by_time, by_count = (ranked(chosen, target, column) for column in ("ms", "nfe_forward"))
     if not by_time:
         return ""
     fastest, fewest = by_time[0], by_count[0]
     others = ranked(chosen[chosen["engine"] != "compiled"], target, "ms")
-    text = f"a relative error of {target:g} is reached soonest by {fastest.method} ({fastest.told} ms)"
+    text = f"{fastest.method} ({fastest.told} ms)"
     if others and others[0].method != fastest.method:
         text += f", outside the compiled engine by {others[0].method} ({others[0].told} ms)"
-    return f"{text}, and with the fewest evaluations by {fewest.method.removesuffix('_compiled')} ({fewest.told})"
+    return f"{text}, with the fewest evaluations by {fewest.method.removesuffix('_compiled')} ({fewest.told})"
 
 
 class Reached(NamedTuple):

@@ -1,5 +1,6 @@
 """What the benchmarks measured, subject by subject: a table, a picture, a finding in a sentence, claims."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from repro.report import (
     speed,
     training,
 )
-from repro.report.benchmarks import Measured, MeasuredClaim
+from repro.report.benchmarks import Measured, MeasuredClaim, find_unclean_files
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,30 @@ SUBJECTS = (
 )
 
 
+NOTHING = pd.DataFrame(columns=pd.Index(["machine"]))
+"""What is there of a subject that was not measured."""
+
+
+def judge_by_subject(found: Iterable[tuple[Subject, Measured]]) -> Iterator[tuple[Subject, MeasuredClaim]]:
+    """Judge the papers' claims by each subject; a claim whose subject was not measured is not attempted."""
+    by_name = {subject.name: entries for subject, entries in found}
+    for subject in SUBJECTS:
+        for claim in subject.claims(by_name.get(subject.name, NOTHING)):
+            yield subject, claim
+
+
 def judged(found: Iterable[tuple[Subject, Measured]]) -> list[MeasuredClaim]:
     """What the benchmarks say of the papers' claims."""
-    return [claim for subject, entries in found for claim in subject.claims(entries)]
+    return [claim for _, claim in judge_by_subject(found)]
 
 
 def measured(folder: Path) -> Iterator[tuple[Subject, Measured]]:
-    """Read results/benchmarks/: every subject of which something was measured."""
+    """Read results/benchmarks/: every subject of which something was measured.
+
+    A file that is not from a clean commit is left out, with one sentence on stderr.
+    """
+    for path, problem in find_unclean_files(folder).items():
+        print(f"left out: {path.relative_to(folder).as_posix()}: {problem}", file=sys.stderr)
     for subject in SUBJECTS:
         if len(found := subject.load(folder)):
             yield subject, found

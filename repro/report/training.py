@@ -5,9 +5,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
-from scipy.special import stdtrit
 
-from repro.metrics import standard_error
+from repro.evaluation.statistics import mean_source, welch_interval
 from repro.report.benchmarks import entries, first_machine, sentence
 
 REFERENCE, FAST = "torchdiffeq", "compiled"
@@ -64,20 +63,29 @@ def _ending(group: pd.DataFrame) -> str:
 
 
 def _difference(fast: pd.DataFrame, slow: pd.DataFrame) -> str:
-    """Mean over the seeds that both have, with Student's 95 % interval; of one seed, with that over the test set."""
+    """Mean over the seeds that both have, with 95 % intervals, and whether they tell the two ends apart.
+
+    Of several seeds there are two intervals, paired by seed and of independent seeds (Welch): of few seeds one of them
+    may exclude zero by chance, so that both must. Of one seed the interval is that over the test set, which says
+    nothing of other seeds.
+    """
     paired = fast.merge(slow, on="seed", suffixes=("_fast", "_slow"))
     if paired.empty:
         return "that no common seed tells"
-    values = (paired["outcome_fast"] - paired["outcome_slow"]).tolist()
-    if len(values) > 1:
-        half = float(stdtrit(len(values) - 1, 0.975)) * standard_error(values)
-        over = f"{len(values)} seeds"
-    else:
+    ends = [paired[f"outcome_{which}"].tolist() for which in ("fast", "slow")]
+    values = [a - b for a, b in zip(*ends, strict=True)]
+    if len(values) == 1:
         half = 1.96 * float((paired["outcome_error_fast"] ** 2 + paired["outcome_error_slow"] ** 2).iloc[0] ** 0.5)
-        over = "the test set"
-    return (
-        f"of {fmean(values):.2g} [{fmean(values) - half:.2g}, {fmean(values) + half:.2g}] (95 % interval over {over})"
+        interval = f"[{values[0] - half:.2g}, {values[0] + half:.2g}]"
+        return f"of {values[0]:.2g} {interval} (95 % interval over the test set): one seed cannot tell"
+    both = [welch_interval(fmean(values), *sources) for sources in ([mean_source(values)], map(mean_source, ends))]
+    words = " and ".join(
+        f"[{one.low:.2g}, {one.high:.2g}] {how}"
+        for one, how in zip(both, ("paired by seed", "by independent seeds"), strict=True)
     )
+    apart = all(one.high < 0 for one in both) or all(one.low > 0 for one in both)
+    reading = "the ends differ" if apart else "this test cannot tell"
+    return f"of {fmean(values):.2g} (95 % intervals {words}, over {len(values)} seeds): {reading}"
 
 
 def finding(lines: pd.DataFrame) -> str:

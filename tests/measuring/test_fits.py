@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repro.measuring.fits import crossover, deviation_interval, exponent, slope
+from repro.measuring.fits import deviation_interval, exponent, slope
 
 
 def test_exact_laws_have_no_width():
@@ -27,19 +27,6 @@ def test_intervals_of_a_deviation_cover_the_truth_in_95_of_100():
     assert np.mean([low <= 3 <= high for low, high in ends]) == pytest.approx(0.95, abs=0.02)
     with pytest.raises(ValueError, match="at least 2 draws; got 1"):
         deviation_interval(1.0, 1)
-
-
-def test_powers_cross_where_they_are_equal():
-    x = [4, 16, 64, 256]
-    square, line = [value**2 / 32 for value in x], [float(value) for value in x]
-    assert crossover(x, square, line) == pytest.approx(32)
-    assert crossover(x, line, square) is None
-    assert crossover(x, [2 * cost for cost in line], line) == 4
-    assert crossover([], [], []) is None
-
-
-def test_a_cost_that_comes_back_has_not_crossed_until_it_stays_above():
-    assert crossover([1, 2, 4, 8], [2.0, 1.0, 0.5, 2.0], [1.0] * 4) == pytest.approx(4 * 2**0.5)
 
 
 def test_what_cannot_be_fitted_is_named():

@@ -513,14 +513,22 @@ def test_one_set_alone_is_at_most_partly_and_none_is_not_attempted(published):
         assert claim.check(one[:0]).verdict == "not attempted"
 
 
-def test_the_probes_are_judged_by_the_papers_bound():
-    small, large = (dict.fromkeys(SETS, value) for value in (1e-7, 2e-4))
-    cut, mixed = finals(TABLE2, "probe_variance", small), finals(TABLE2, "probe_variance", large | {"power": 1e-6})
-    assert tabular_claims.probes_add_little(cut.assign(tier="paper")).verdict == "reproduced"
-    assert tabular_claims.probes_add_little(mixed.assign(tier="paper")).verdict == "partly"
-    # noise grows as a field is trained: too little of it may be for want of training, too much is not
-    assert tabular_claims.probes_add_little(cut).verdict == "inconclusive"
-    assert tabular_claims.probes_add_little(finals(TABLE2, "probe_variance", large)).verdict == "not reproduced"
+def test_the_probes_variance_on_tables_is_a_remark_and_judges_no_claim():
+    rows = finals(TABLE2, "probe_variance", {"power": 2e-4, "gas": 1e-7})
+    assert tabular_claims.probes_add_little(rows).verdict == "not attempted"
+    assert tabular_claims.measure_probes(rows).endswith("a variance, in nats², of power 2.0e-04, gas 1.0e-07.")
+    assert tabular_claims.measure_probes(rows[:0]) == ""
+
+
+def test_a_flow_that_loses_to_one_gaussian_is_named():
+    nlls, gaussians = {"power": -0.3, "bsds300_patches": -67.0}, {"power": 7.7, "bsds300_patches": -96.5}
+    updates = finals(TABLE2, "steps", {"bsds300_patches": 3_000})
+    rows = pd.concat([finals(TABLE2, "test_nll", nlls), finals(TABLE2, "gaussian_nll", gaussians), updates])
+    assert tabular_claims.compare_with_gaussian(rows) == (
+        "Trained flows that are worse than one Gaussian with a full covariance: bsds300_patches 29.5 nats (test NLL "
+        "-67.00 against -96.50, after 3,000 updates)."
+    )
+    assert tabular_claims.compare_with_gaussian(rows[rows["cell"] == "power"]) == ""
 
 
 @pytest.mark.parametrize(("estimated", "verdict"), [(-0.30, "reproduced"), (-0.20, "not reproduced")])

@@ -282,7 +282,7 @@ def test_ambiguous_folders_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["results/benchmarks", "results/benchmarks/amd-epyc-2-cores/flows.json", "results/runs"]
+    "path", ["results/benchmarks", "results/benchmarks/amd-epyc-2-cores/memory.json", "results/runs"]
 )
 def test_what_is_published_equals_itself(path):
     pairs = join(*load_pair(HOUSE / path, HOUSE / path))

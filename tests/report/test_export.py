@@ -12,13 +12,27 @@ from repro.integrity import hash_files
 from repro.papers import EXPERIMENTS
 from repro.published import load_published
 from repro.report.export import export, number_ids, rule_changes, to_json
+from repro.report.subjects import judged
 from repro.results import Row, results_root, write_rows
 
 CHECKOUT = Path(__file__).parents[2]
 TABLE1 = "neural_ode/table1_mnist"
 NUMBER_KEYS = {"id", "experiment", "cell", "metric", "method", "unit", "better", "source", "paper", "ours", "complete"}
 NUMBER_KEYS |= {"open", "trusted", "verdict", "margin", "reason", "runs", "command"}
-CLAIM_KEYS = {"id", "paper", "source", "text", "rule", "rule_changes", "verdict", "evidence", "tier", "runs", "command"}
+CLAIM_KEYS = {
+    "id",
+    "paper",
+    "source",
+    "text",
+    "rule",
+    "origin",
+    "rule_changes",
+    "verdict",
+    "evidence",
+    "tier",
+    "runs",
+    "command",
+}
 
 
 @pytest.fixture
@@ -142,6 +156,7 @@ def test_tables_come_as_latex_markdown_and_csv(results, call):
 def test_changes_of_rules_are_read_from_the_changelog_and_name_claims_that_exist():
     changes = rule_changes(CHECKOUT / "CHANGELOG.md")
     ids = {claim.id for experiment in EXPERIMENTS.values() for claim in experiment.claims}
+    ids |= {claim.id for claim in judged(())}
     assert changes
     assert set(changes) <= ids
     assert all(f"`{id_}`" in entry for id_, entries in changes.items() for entry in entries)

@@ -162,7 +162,7 @@ def test_an_empty_folder_gives_whole_pages_too(results):
     build(results, local=False, write=True)
     check_pages(results)
     assert "Not run yet." in pages(results)[file_of(TABLE1)]
-    assert "Nothing was measured" in pages(results)["benchmark-memory.html"]
+    assert "Not measured from a clean commit." in pages(results)["benchmark-memory.html"]
     assert "make bench SUBSET=gradients" in pages(results)["choose.html"]
 
 

@@ -9,8 +9,11 @@ import pytest
 
 from repro import plotting
 from repro.experiment import Judgement
+from repro.papers import EXPERIMENTS
 from repro.report import build
-from repro.report.benchmarks import MeasuredClaim, machines, of_machine
+from repro.report.benchmarks import MeasuredClaim, find_unclean_files, machines, of_machine
+from repro.report.export import export
+from repro.report.ledger import join_measured
 from repro.report.machines import drawn, judged, listed, said
 from repro.report.subjects import SUBJECTS, measured
 
@@ -56,7 +59,7 @@ def test_a_machine_alone_is_not_named(house):
     build(house, local=False, write=True)
     assert figures(house) == ["memory.png", "memory.svg"]
     readme, claims = (house.parent / "README.md").read_text(), (house / "tables" / "claims.md").read_text()
-    assert "A solver step adds 3 MiB" in readme
+    assert "A solver step adds 3.00 [3.00, 3.00] MiB" in readme
     assert "MiB of the peak per RK4 step" in claims
     assert "on cpu" not in (readme + claims).lower()
 
@@ -68,11 +71,13 @@ def test_a_second_machine_has_a_figure_a_sentence_and_a_say(house):
     assert figures(house) == ["memory.png", "memory.svg", "memory_gpu.png", "memory_gpu.svg"]
     assert (house / "figures" / "memory.svg").read_bytes() != (house / "figures" / "memory_gpu.svg").read_bytes()
     readme = (house.parent / "README.md").read_text()
-    assert "On cpu: A solver step adds 3 MiB" in readme
-    assert "On gpu: A solver step adds 5 MiB" in readme
+    assert "On cpu: A solver step adds 3.00 [3.00, 3.00] MiB" in readme
+    assert "On gpu: A solver step adds 5.00 [5.00, 5.00] MiB" in readme
     assert readme.count("On gpu: ") == 1  # above the first figure alone
     assert "Measured on gpu.](results/figures/memory_gpu.svg)" in readme
-    claim = next(line for line in (house / "tables" / "claims.md").read_text().splitlines() if "constant-peak" in line)
+    claim = next(
+        line for line in (house / "tables" / "claims.md").read_text().splitlines() if "constant-memory" in line
+    )
     assert "| partly " in claim
     assert "on cpu (reproduced): MiB" in claim
     assert "on gpu (not reproduced): MiB" in claim
@@ -105,7 +110,7 @@ def test_machines_that_say_the_same_say_it_once(tmp_path):
     for machine in ("a", "b", "c"):
         write(tmp_path, machine, steep=4 if machine == "b" else 3)
     text = MEMORY.finding(MEMORY.load(tmp_path))
-    assert text.startswith("On a and c: A solver step adds 3 MiB")
+    assert text.startswith("On a and c: A solver step adds 3.00 [3.00, 3.00] MiB")
     assert text.count("On b: ") == 1
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert said(lambda _: "", MEMORY.load(tmp_path)) == ""
@@ -176,3 +181,65 @@ def test_every_subject_bears_a_copied_machine(subject, tmp_path):
 def test_subjects_without_files_are_left_out(tmp_path):
     write(tmp_path, "cpu")
     assert [subject.name for subject, _ in measured(tmp_path)] == ["memory"]
+
+
+def state(folder, machine, **facts):
+    """Let a machine's file say how clean the tree was that it was measured on."""
+    path = folder / machine / "memory.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"machine_info": {"suite": facts}}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"commit": "0123456789abcdef", "dirty": True}, "measured with changes after commit 0123456789"),
+        ({"commit": None, "dirty": None}, "measured without a commit"),
+    ],
+)
+def test_a_file_from_no_clean_commit_is_left_out_and_the_claim_is_not_attempted(house, capsys, facts, problem):
+    write(house / "benchmarks", "cpu")
+    state(house / "benchmarks", "cpu", **facts)
+    build(house, local=False, write=True)
+    assert f"left out: cpu/memory.json: {problem}\n" in capsys.readouterr().err
+    assert figures(house) == []
+    assert "Not measured from a clean commit." in (house.parent / "README.md").read_text()
+    assert (house / "tables" / "memory.md").read_text().endswith("\n\nNot measured from a clean commit.\n")
+    assert "Not measured from a clean commit." in (house / "report" / "benchmark-memory.html").read_text()
+    assert judgement_of(house) == "not attempted"
+
+
+def test_a_clean_file_of_another_machine_takes_over(house):
+    for machine in ("cpu", "gpu"):
+        write(house / "benchmarks", machine)
+    state(house / "benchmarks", "cpu", commit="0123456789abcdef", dirty=True)
+    state(house / "benchmarks", "gpu", commit="0123456789abcdef", dirty=False)
+    build(house, local=False, write=True)
+    assert figures(house) == ["memory.png", "memory.svg"]
+    assert judgement_of(house) == "reproduced"
+    assert "cpu/memory.json" not in (house / "report" / "benchmark-memory.html").read_text()
+
+
+def test_a_users_own_file_is_shown_with_its_changes(tmp_path):
+    write(tmp_path / "local" / "benchmarks", "cpu")
+    state(tmp_path / "local" / "benchmarks", "cpu", commit="0123456789abcdef", dirty=True)
+    assert [subject.name for subject, _ in measured(tmp_path / "local" / "benchmarks")] == ["memory"]
+
+
+def test_every_published_benchmark_is_from_a_clean_commit():
+    assert find_unclean_files(RESULTS / "benchmarks") == {}
+
+
+def judgement_of(house):
+    return {line["id"]: line["verdict"] for line in export(house, numbers=False)["claims"]}["node-constant-memory"]
+
+
+def test_a_claim_of_runs_and_a_benchmark_is_one_line_that_both_judge(house):
+    write(house / "benchmarks", "cpu", flat=2)
+    (line,) = [line for line in export(house, numbers=False)["claims"] if line["id"] == "node-constant-memory"]
+    assert (line["verdict"], line["tier"]) == ("not reproduced", "benchmark")
+    assert line["evidence"].startswith("benchmark: MiB of the peak per RK4 step")
+    claim = next(claim for claim in EXPERIMENTS["neural_ode/table1_cost"].claims if claim.id == line["id"])
+    found = next(one for one in MEMORY.claims(MEMORY.load(house / "benchmarks")) if one.id == claim.id)
+    both = join_measured(claim, Judgement("reproduced", "MiB kept"), "small", found)
+    assert (both.judgement.verdict, both.level) == ("partly", "small, benchmark")
+    assert both.judgement.evidence.startswith("runs (reproduced): MiB kept; benchmark (not reproduced): MiB")

@@ -1,10 +1,12 @@
 """Memory's slopes, crossover, finding, claim and picture, from entries whose answers are known."""
 
+import inspect
 import json
 
 import pytest
 
-from repro.report.memory import BY_PHASE, COLUMNS, claims, crossover, finding, load_memory, memory
+from benchmarks import tasks
+from repro.report.memory import BATCHES, BY_PHASE, COLUMNS, bracket, claims, finding, load_memory, memory
 from repro.report.memory_figure import draw_memory
 
 MIB = 2**20
@@ -64,16 +66,25 @@ def test_phases_are_shown_where_they_were_told_apart(write):
     assert memory(write(*deep(), entry("CNF", "solver steps", 2, "ResNet", 0, "failed")))["peak"].iloc[0] == "-"
 
 
-def test_the_crossover_lies_where_the_powers_cross(write):
-    assert crossover(write(*wide())) == pytest.approx(32)
-    assert crossover(write(*wide(factor=1e-3))) is None
-    assert crossover(write(*deep())) is None
+def test_the_larger_peak_begins_between_two_measured_widths(write):
+    assert str(bracket(write(*wide()))) == "between 16 and 64"
+    assert str(bracket(write(*wide(factor=9)))) == "16"
+    assert bracket(write(*wide(factor=1e-3))) is None
+    assert bracket(write(*deep())) is None
+
+
+def test_batches_are_those_of_the_benchmarks():
+    steps = {"ODE-Net": tasks.classifier, "CNF": tasks.flow}
+    assert {name: inspect.signature(step).parameters["batch"].default for name, step in steps.items()} == BATCHES
 
 
 def test_the_finding_has_the_numbers(write):
     said = finding(write(*deep(), *wide()))
-    assert said.startswith("A solver step adds 3 MiB to the peak of CNF by backprop and 0 MiB by the adjoint;")
-    assert "from about 32 hidden units on" in said
+    assert said.startswith(
+        "A solver step adds 3.00 [3.00, 3.00] MiB to the peak of CNF, batch 256, by backprop and 0.00 [0.00, 0.00] MiB "
+        "by the adjoint (95 % intervals);"
+    )
+    assert "is the larger one from between 16 and 64 hidden units on" in said
 
 
 @pytest.mark.parametrize(("flat", "verdict"), [(0, "reproduced"), (1, "not reproduced")])
@@ -85,6 +96,7 @@ def test_the_claim_is_judged_from_the_slopes(write, flat, verdict):
 
 def test_without_depths_the_claim_is_not_attempted(write):
     assert claims(write(*wide()))[0].judgement.verdict == "not attempted"
+    assert claims(write())[0].judgement.evidence == "not measured from a clean commit"
 
 
 def test_what_failed_is_told_and_left_out(write):

@@ -14,8 +14,8 @@ from repro.results import Row, load, write_rows
 TABLE1, FIG2 = "neural_ode/table1_mnist", "ffjord/fig2_toy2d"
 CLAIMS = pd.DataFrame(
     [
-        {"claim": f"Claim {i}.", "source": f"Section {i}", "verdict": verdict, "evidence": "", "tier": "small"}
-        for i, verdict in enumerate([*VERDICTS, "reproduced"])
+        {"claim": f"Claim {i}.", "source": f"Section {i}", "verdict": verdict, "evidence": "", "origin": origin}
+        for i, (verdict, origin) in enumerate([*((v, "paper") for v in [*VERDICTS, "reproduced"]), ("partly", "suite")])
     ]
 )
 
@@ -76,6 +76,11 @@ def test_each_claim_stands_once_below_its_verdict(parts):
         where = [heading for heading, part in parts.items() if any(lead == f"Claim {i}." for lead, _ in part.points)]
         assert where == [VERDICTS[verdict]]
     assert "6 claims that can be tested, 2 reproduced, 1 partly, 1 not reproduced" in parts["Scope"].paragraphs[0]
+
+
+def test_a_question_of_the_suite_stands_and_counts_apart(parts):
+    where = [heading for heading, part in parts.items() if any(lead == "Claim 6." for lead, _ in part.points)]
+    assert where == ["Questions of this suite"]
 
 
 def test_numbers_are_counted_without_those_that_are_only_cited(parts):

@@ -52,11 +52,27 @@ def test_the_finding_says_what_is_saved(folder):
 
 def test_the_finding_sets_the_difference_of_the_ends_against_its_error(folder):
     said = finding(load_trainings(folder))
-    assert "a difference of 0.1 [-0.25, 0.45] (95 % interval over the test set)" in said  # 1.96 · 0.125 √2
+    assert (
+        "a difference of 0.1 [-0.25, 0.45] (95 % interval over the test set): one seed cannot tell" in said
+    )  # 1.96 · 0.125 √2
     lines = load_trainings(folder)
     lines.loc[lines["engine"] == "compiled", "outcome"] += [0.0, 0.25, 0.5] * 2
     said = finding(lines)
-    assert "a difference of 0.38 [-1.2, 2] (95 % interval over 2 seeds)" in said  # 0.375, 12.7 · 0.25 / √2 / √2
+    # paired 12.7 · 0.25 / √2 / √2; independent seeds by Welch 4.6 · 0.79
+    assert (
+        "a difference of 0.38 (95 % intervals [-1.2, 2] paired by seed and [-3.2, 4] by independent seeds, over 2 "
+        "seeds): this test cannot tell" in said
+    )
+
+
+def test_ends_differ_only_where_both_intervals_exclude_zero(folder):
+    lines = load_trainings(folder)
+    fast = lines["engine"] == "compiled"
+    lines.loc[fast, "outcome"] += 0.5  # paired without spread; seeds 0 and 1 are far apart
+    assert "[0.5, 0.5] paired by seed and [" in (said := finding(lines))
+    assert said.endswith("seeds): this test cannot tell.")
+    lines.loc[fast, "outcome"] += 50.0
+    assert finding(lines).endswith("seeds): the ends differ.")
 
 
 def test_trainings_of_other_seeds_are_not_subtracted(folder):

@@ -48,7 +48,7 @@ from repro.likelihood import (
 from repro.nets.couplings import LARGEST_SCALE, glow
 from repro.nets.fields import FIELDS
 from repro.ode import GRADIENTS, Solver
-from repro.papers.ffjord.toy_claims import COMPARED, FIG2_CLAIMS, SETS
+from repro.papers.ffjord.toy_claims import COMPARED, FIG2_CLAIMS, FIG2_REMARKS, SETS
 from repro.papers.ffjord.toy_deviations import TOYS
 from repro.papers.ffjord.toy_pictures import animate_toys, draw_toys, toy_table
 from repro.pixels import quantised
@@ -271,5 +271,6 @@ EXPERIMENT = Experiment(
     animate={"ffjord_toys": animate_toys},
     tables={"ffjord_toys": toy_table},
     claims=FIG2_CLAIMS,
+    remarks=FIG2_REMARKS,
     deviations=TOYS,
 )

@@ -33,7 +33,7 @@ from repro.experiment import Context, Experiment
 from repro.flows import CNF, Stack
 from repro.likelihood import judged, natively
 from repro.nets.fields import FIELDS
-from repro.papers.ffjord.tabular_claims import MULTIPLES, TABLE2, TABLE2_CLAIMS
+from repro.papers.ffjord.tabular_claims import MULTIPLES, TABLE2, TABLE2_CLAIMS, TABLE2_REMARKS
 from repro.papers.ffjord.tabular_config import Config
 from repro.papers.ffjord.tabular_deviations import TABLES
 from repro.papers.ffjord.tabular_judging import (
@@ -260,6 +260,7 @@ EXPERIMENT = Experiment(
     draw={"ffjord_table2": draw_power},
     tables={"ffjord_table2": methods_table, "ffjord_table2_runs": tabular_table},
     claims=TABLE2_CLAIMS,
+    remarks=TABLE2_REMARKS,
     deviations=TABLES,
     method="FFJORD",
     baselines={"Gaussian": "gaussian_nll"},

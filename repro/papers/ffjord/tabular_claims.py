@@ -2,9 +2,9 @@
 
 Thresholds stood here before any run; CHANGELOG's Rules tell what was changed after one was seen. Only all the cells
 that a claim is about can give "reproduced" (`repro.cases`). The other models' numbers are the published ones. What was
-cut short (below the tier `paper`) decides only what more updates would not turn: a likelihood that is reached already,
-or noise that is too large already. Else the set counts as one without a run, its number standing in the evidence; if no
-other set is left, the claim is inconclusive.
+cut short (below the tier `paper`) decides only what more updates would not turn: a likelihood that is reached already.
+Else the set counts as one without a run, its number standing in the evidence; if no other set is left, the claim is
+inconclusive.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from repro.cases import Cases, final_cases, paired_cases
 from repro.evaluation.budgets import Variants
 from repro.evaluation.margins import required_seeds
 from repro.evaluation.selection import strongest_source
-from repro.experiment import Claim, Judgement, graded
+from repro.experiment import SUITE, Claim, Judgement, graded
 from repro.published import Published, load_published
 from repro.results import final_values, results_root
 
@@ -114,17 +114,38 @@ def _judged(
 
 
 def probes_add_little(rows: pd.DataFrame) -> Judgement:
-    """The probes' variance of the mean over the validation set is below 1e-4 on every set, in every seed.
+    """The probes' variance of the mean over the validation set is below 1e-4 for the models of MNIST and CIFAR10.
 
-    A field grows rougher as it is trained, and the noise with it: a training cut short decides only where it does not
-    hold. On POWER the one with the most updates counts.
+    The paper says so of these models alone, which were tested with the estimator; its tables were tested with the exact
+    trace. The suite has no image models.
     """
-    cells = strongest_cells(rows, SETS)
-    found = final_cases(rows, TABLE2, cells, "probe_variance")
-    largest = {name: max(values) for name, values in found.found.items()}
-    text = "variance in nats²: " + ", ".join(f"{name} {value:.1e}" for name, value in largest.items())
-    holds = {name: value < 1e-4 for name, value in largest.items()}
-    return _judged(rows, found, holds, {name: not held for name, held in holds.items()}, text)
+    del rows
+    return Judgement("not attempted", "the suite has no image models")
+
+
+def measure_probes(rows: pd.DataFrame) -> str:
+    """Say what the probes' variance is on tables, on which no paper says anything of it."""
+    variances = final_cases(rows, TABLE2, strongest_cells(rows, SETS), "probe_variance").found
+    if not variances:
+        return ""
+    text = ", ".join(f"{name} {max(values):.1e}" for name, values in variances.items())
+    return (
+        "FFJORD reports the variance that the trace estimator's probes bring into a validation log-likelihood for its "
+        "MNIST and CIFAR10 models (below 1e-4). On tables, which it tested with the exact trace, one probe a row gives "
+        f"our flows a variance, in nats², of {text}."
+    )
+
+
+def compare_with_gaussian(rows: pd.DataFrame) -> str:
+    """Say on which data a trained flow ends above one full-covariance Gaussian."""
+    lost = []
+    for cell in dict.fromkeys(rows.loc[rows["experiment"] == TABLE2, "cell"]):
+        nlls, gaussians = (final_values(rows, TABLE2, str(cell), metric) for metric in ("test_nll", "gaussian_nll"))
+        if nlls and gaussians and (excess := fmean(nlls) - fmean(gaussians)) > 0:
+            updates = final_values(rows, TABLE2, str(cell), "steps")
+            after = f", after {fmean(updates):,.0f} updates" if updates else ""
+            lost.append(f"{cell} {excess:.1f} nats (test NLL {fmean(nlls):.2f} against {fmean(gaussians):.2f}{after})")
+    return f"Trained flows that are worse than one Gaussian with a full covariance: {'; '.join(lost)}." if lost else ""
 
 
 def estimator_suffices(rows: pd.DataFrame) -> Judgement:
@@ -145,6 +166,7 @@ def estimator_suffices(rows: pd.DataFrame) -> Judgement:
     return pair.judged(holds, f"test NLL in nats: {text}")
 
 
+TABLE2_REMARKS = (compare_with_gaussian, measure_probes)
 TABLE2_CLAIMS = (
     Claim(
         id="ffjord-table2-likelihoods",
@@ -166,14 +188,15 @@ TABLE2_CLAIMS = (
     ),
     Claim(
         id="ffjord-probe-variance",
-        statement="The trace estimator's noise changes the validation log-likelihood by a variance below 1e-4.",
+        statement="On MNIST and CIFAR10 the estimator's noise gives the validation likelihood a variance below 1e-4.",
         source="FFJORD, Section 4",
         check=probes_add_little,
     ),
     Claim(
         id="ffjord-estimator-suffices-on-power",
-        statement="Training with the trace estimator costs no likelihood on tabular data.",
-        source="FFJORD, Section 3.1",
+        statement="Does training with the trace estimator cost likelihood on POWER?",
+        source=SUITE,
         check=estimator_suffices,
+        origin="suite",
     ),
 )

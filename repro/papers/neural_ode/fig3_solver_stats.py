@@ -39,7 +39,7 @@ from repro.metrics import timed
 from repro.nets.odenet import OdeBlock
 from repro.ode import GRADIENTS, SOLVERS, Solver, Stats, solve
 from repro.papers.neural_ode import table1_mnist
-from repro.papers.neural_ode.claims import FIG3_CLAIMS
+from repro.papers.neural_ode.claims import BATCH, FIG3_CLAIMS
 from repro.papers.neural_ode.mnist_images import Images, to_float
 from repro.results import Row, curve
 from repro.settings import Among, Count, Tolerance
@@ -61,7 +61,7 @@ class Config(experiment.Config):
     """Of the float64 solution that errors are measured against."""
     loss: Literal["mean", "sum"] = "mean"
     """How the batch's cross-entropies become the loss whose gradient is solved for."""
-    batch: Count = 128
+    batch: Count = BATCH
     """Test images that share their steps."""
     repeats: Count = 15
     """Timed forward solves per tolerance, in turns over the tolerances."""

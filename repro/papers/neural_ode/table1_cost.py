@@ -35,7 +35,7 @@ from repro.metrics import timed
 from repro.nets.odenet import ConvField, Downsampling, OdeBlock, residual_net
 from repro.ode import GRADIENTS, Solver
 from repro.papers.neural_ode import table1_mnist
-from repro.papers.neural_ode.claims import COST_CLAIMS
+from repro.papers.neural_ode.claims import BATCH, COST_CLAIMS
 from repro.papers.neural_ode.tables import table1_cost
 from repro.results import Row, curve
 from repro.settings import Among, Count, SeveralCount
@@ -53,7 +53,7 @@ class Config(experiment.Config):
     """Solver steps or residual blocks of a `depth_` cell, ascending."""
     downsampling: Downsampling = "conv"
     """Of a `depth_` cell."""
-    batch: Count = 128
+    batch: Count = BATCH
     """Images in the step."""
     repeats: SeveralCount = 30
     """Timed steps; two more before them warm up."""

@@ -1,7 +1,10 @@
 """A page for each artefact: claims, numbers, figures, deviations, how to run it again, and the runs."""
 
+import pandas as pd
+
 from repro.experiment import Deviation, Experiment
 from repro.papers import EXPERIMENTS, PAPERS
+from repro.report.ledger import papers_claims, questions
 from repro.report.pages import Picture
 from repro.report.pages import file_of as file_of_table
 from repro.report.site.figures import figure, origin_of_runs
@@ -17,7 +20,9 @@ def artefact_page(material: Material, name: str) -> tuple[str, bytes]:
     body = (
         paragraph(link(ARXIV[paper_of(name)], f"{PAPERS[paper_of(name)]} on arXiv"), class_="lead"),
         facts(known(material, name)),
-        section("What the paper claims", claims(material, experiment), id="claims"),
+        section("What the paper claims", claims(papers_claims(_lines(material, experiment))), id="claims"),
+        section("Questions of this suite", claims(questions(_lines(material, experiment))), id="questions"),
+        section("What else the runs show", _remarks(material, name), id="remarks"),
         section("The paper's numbers against ours", _numbers(material, name), id="numbers"),
         section("Figures", _figures(material, name), id="figures"),
         section("Tables of our runs", _tables(material, experiment), id="tables"),
@@ -48,9 +53,18 @@ def known(material: Material, name: str) -> list[tuple[str, str | Markup]]:
     ]
 
 
-def claims(material: Material, experiment: Experiment) -> Markup:
-    """The claims of an artefact with verdict and evidence."""
-    found = material.ledger(claim.id for claim in experiment.claims).to_dict("records")
+def _lines(material: Material, experiment: Experiment) -> pd.DataFrame:
+    return material.ledger(claim.id for claim in experiment.claims)
+
+
+def _remarks(material: Material, name: str) -> Markup:
+    texts = material.remarks.get(name, [])
+    return tag("ul", [tag("li", text) for text in texts]) if texts else Markup()
+
+
+def claims(lines: pd.DataFrame) -> Markup:
+    """Some lines of the ledger with verdict and evidence."""
+    found = lines.to_dict("records")
     shown = [
         tag(
             "li",

@@ -13,7 +13,7 @@ from repro.report.benchmarks import Measured, first_machine, machines
 from repro.report.site.figures import origin_of_files
 from repro.report.site.markup import Markup, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material
-from repro.report.site.measurements import file_of_subject, sources_of
+from repro.report.site.measurements import describe_missing, file_of_subject, sources_of
 from repro.report.site.pivots import best_by_row, marked
 from repro.report.site.tables import Line, table
 from repro.report.subjects import SUBJECTS
@@ -73,7 +73,7 @@ def _part(material: Material, name: str, laid_out: Callable[[pd.DataFrame], Mark
     more = link(file_of_subject(subject), "figure, method and full table")
     if entries is None:
         command = tag("code", f"make bench SUBSET={name}")
-        return paragraph("Not published yet; measure it by ", command, ".")
+        return paragraph(describe_missing(material), " Measure it by ", command, ".")
     origin = origin_of_files(sources_of(material, subject, machines(entries)[0]))
     return markup(laid_out(_first(entries)), paragraph(origin, " ", more, class_="origin"))
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from repro.papers import EXPERIMENTS, PAPERS
 from repro.report import remarks
-from repro.report.benchmarks import MeasuredClaim
+from repro.report.ledger import papers_claims, questions
 from repro.report.site.artefacts import of_experiment
 from repro.report.site.figures import thumbnail
 from repro.report.site.markup import ARXIV, Markup, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material, dates, hardware
-from repro.report.site.measurements import file_of_subject, sources_of
+from repro.report.site.measurements import describe_missing, file_of_subject, sources_of
 from repro.report.site.numbers import file_of
 from repro.report.site.tables import Cell, Line, badge, counts, rank, sign_of, table
-from repro.report.subjects import SUBJECTS, Subject
+from repro.report.subjects import SUBJECTS, Subject, judge_by_subject
 
 TITLE = "Do the claims of Neural ODE and FFJORD hold, and what do they cost?"
 TIERS = (
@@ -24,7 +26,7 @@ TIERS = (
 def front_page(material: Material) -> bytes:
     """The page that opens first."""
     papers = [link(ARXIV[key], name) for key, name in PAPERS.items()]
-    verdicts = [str(verdict) for verdict in material.claims.get("verdict", [])]
+    verdicts = [str(verdict) for verdict in papers_claims(material.claims).get("verdict", [])]
     body = (
         paragraph(f"{len(EXPERIMENTS)} artefacts of ", papers[0], " and ", papers[1], _total(material), class_="lead"),
         _bar(verdicts),
@@ -36,6 +38,7 @@ def front_page(material: Material) -> bytes:
             id="artefacts",
         ),
         section("Claims ledger", _ledger(material), id="claims"),
+        section("Questions of this suite", _questions(material), id="questions"),
         section("Benchmarks", _benchmarks(material), _choose(), id="benchmarks"),
     )
     return page("index.html", TITLE, *body)
@@ -45,7 +48,8 @@ def _total(material: Material) -> str:
     runs = sum(len(runs) for runs in material.runs.values())
     days = dates(run for runs in material.runs.values() for run in runs)
     return (
-        f", judged by {runs} recorded runs{f', {days}' if days else ''}. {len(material.claims)} claims of the papers:"
+        f", judged by {runs} recorded runs{f', {days}' if days else ''}. "
+        f"{len(papers_claims(material.claims))} claims of the papers:"
     )
 
 
@@ -79,7 +83,7 @@ def _artefacts(material: Material) -> Markup:
 
 def _artefact(material: Material, name: str) -> Line:
     runs = material.runs[name]
-    ledger = material.ledger(claim.id for claim in EXPERIMENTS[name].claims)
+    ledger = papers_claims(material.ledger(claim.id for claim in EXPERIMENTS[name].claims))
     numbers = [line["verdict"] for _, line in material.lines(name)]
     place = tag("a", EXPERIMENTS[name].artefact, href=file_of(name))
     values = (
@@ -99,23 +103,29 @@ def _counted(verdicts: list[str]) -> Cell:
 
 def _ledger(material: Material) -> Markup:
     headers = ("claim", "verdict", "evidence", "source", "tier")
-    return table(headers, list(_claims(material)), "The papers' claims, and whether they hold", "filtered prose")
+    lines = list(_claims(material, papers_claims(material.claims)))
+    return table(headers, lines, "The papers' claims, and whether they hold", "filtered prose")
 
 
-def _claims(material: Material) -> Iterator[Line]:
+def _questions(material: Material) -> Markup:
+    lines = list(_claims(material, questions(material.claims)))
+    if not lines:
+        return Markup()
+    headers = ("question", "verdict", "evidence", "source", "tier")
+    words = "No paper claims these; they are judged likewise and counted apart."
+    return markup(paragraph(words), table(headers, lines, "Questions of this suite", "prose"))
+
+
+def _claims(material: Material, claims: pd.DataFrame) -> Iterator[Line]:
     pages = {claim.id: file_of(name) for name, experiment in EXPERIMENTS.items() for claim in experiment.claims}
-    judged = {claim.id: file_of_subject(subject) for subject, claim in _judged(material)}
-    for line in material.claims.to_dict("records"):
-        verdict, target = str(line["verdict"]), (pages | judged).get(str(line["id"]))
+    judged = {claim.id: file_of_subject(subject) for subject, claim in judge_by_subject(material.found)}
+    for line in claims.to_dict("records"):
+        verdict, target = str(line["verdict"]), (judged | pages).get(str(line["id"]))
         claim = link(f"{target}#claims", str(line["claim"])) if target else str(line["claim"])
         shown = Cell(badge(verdict), {"data_sort": rank(verdict), "data_verdict": verdict})
         yield Line(
             [claim, shown, str(line["evidence"]), str(line["source"]), str(line["tier"]) or "-"], {"id": line["id"]}
         )
-
-
-def _judged(material: Material) -> list[tuple[Subject, MeasuredClaim]]:
-    return [(subject, claim) for subject, entries in material.found for claim in subject.claims(entries)]
 
 
 def _benchmarks(material: Material) -> Markup:
@@ -128,7 +138,7 @@ def _benchmarks(material: Material) -> Markup:
 def _benchmark(material: Material, subject: Subject) -> Line:
     entries = next((entries for other, entries in material.found if other.name == subject.name), None)
     days = max((source.date for source in sources_of(material, subject)), default="") or "-"
-    said = "nothing published yet" if entries is None else subject.finding(entries) or "see its table"
+    said = describe_missing(material) if entries is None else subject.finding(entries) or "see its table"
     picture = thumbnail(of_experiment(material, f"benchmarks/{subject.name}"))
     return Line([link(file_of_subject(subject), subject.title), picture, said, days])
 

@@ -12,8 +12,9 @@ import pandas as pd
 from repro.evaluation.selection import Level
 from repro.papers import EXPERIMENTS
 from repro.published import Published
-from repro.report.benchmarks import Measured, made_by
+from repro.report.benchmarks import Measured, find_unclean_files, made_by
 from repro.report.evidence import select_evidence
+from repro.report.ledger import remarks
 from repro.report.pages import Picture
 from repro.report.subjects import Subject
 from repro.results import final_values, read_record
@@ -100,8 +101,15 @@ class Material:
 
     @cached_property
     def sources(self) -> list[Source]:
-        """The benchmark files."""
-        return [_source(path, self.benchmarks) for path in sorted(self.benchmarks.glob("*/*.json"))]
+        """The benchmark files that count."""
+        unclean = find_unclean_files(self.benchmarks)
+        paths = sorted(self.benchmarks.glob("*/*.json"))
+        return [_source(path, self.benchmarks) for path in paths if path not in unclean]
+
+    @cached_property
+    def remarks(self) -> dict[str, list[str]]:
+        """What the runs show beside the claims, by experiment."""
+        return remarks(self.rows, self.tiers)
 
     def level(self, experiment: str) -> Level | None:
         """Select the level behind an experiment's figures, tables and page; None where it was not run."""

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from repro.report.benchmarks import Measured
+from repro.report.benchmarks import UNMEASURED, Measured
 from repro.report.site.artefacts import of_experiment
 from repro.report.site.figures import figure, origin_of_files
 from repro.report.site.markup import Markup, facts, link, markup, page, paragraph, section, tag
 from repro.report.site.material import Material, Source
 from repro.report.site.tables import badge, frame
-from repro.report.subjects import Subject
+from repro.report.subjects import NOTHING, Subject
 
 
 def file_of_subject(subject: Subject) -> str:
@@ -21,7 +21,7 @@ def file_of_subject(subject: Subject) -> str:
 def subject_page(material: Material, subject: Subject) -> tuple[str, bytes]:
     """The name and the content of a subject's page."""
     entries = next((entries for other, entries in material.found if other.name == subject.name), None)
-    body = _unmeasured(subject) if entries is None else _measured(material, subject, entries)
+    body = _unmeasured(material, subject) if entries is None else _measured(material, subject, entries)
     return file_of_subject(subject), page(file_of_subject(subject), subject.title, body)
 
 
@@ -97,7 +97,14 @@ def _command(subject: Subject) -> Markup:
     return tag("pre", tag("code", command))
 
 
-def _unmeasured(subject: Subject) -> Markup:
+def _unmeasured(material: Material, subject: Subject) -> Markup:
     return markup(
-        paragraph("Nothing was measured and published yet."), section("Measure it yourself", _command(subject))
+        paragraph(describe_missing(material)),
+        section("Claims judged by it", _claims(material, subject, NOTHING), id="claims"),
+        section("Measure it yourself", _command(subject)),
     )
+
+
+def describe_missing(material: Material) -> str:
+    """Say that of a subject no benchmark file counts."""
+    return "Nothing was measured here yet." if material.own else UNMEASURED

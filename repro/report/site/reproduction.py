@@ -10,6 +10,7 @@ import pandas as pd
 
 from repro.papers import EXPERIMENTS, PAPERS
 from repro.report import remarks
+from repro.report.ledger import papers_claims, questions
 from repro.report.site.material import Material, Run, hardware
 from repro.results import hours_of
 
@@ -48,7 +49,8 @@ def reproduction(material: Material) -> list[Part]:
     return [
         Part("Scope", _scope(material, len(runs)), table=_artefacts(material)),
         Part("Method", remarks.METHOD),
-        *_claims(material.claims),
+        *_claims(papers_claims(material.claims)),
+        *_beside(material),
         Part("What was easy", points=remarks.EASY),
         Part("What was hard", points=remarks.HARD),
         Part("Compute", _compute(material, runs, hours), table=_hours(runs, hours)),
@@ -76,7 +78,7 @@ def _blocks(parts: Sequence[Part]) -> Iterator[str]:
 
 def _scope(material: Material, runs: int) -> list[str]:
     titles = " and ".join(f'"{title}"' for title in PAPERS.values())
-    claims = material.claims.get("verdict", pd.Series(dtype=str))
+    claims = papers_claims(material.claims).get("verdict", pd.Series(dtype=str))
     printed = material.comparison[~material.comparison["verdict"].isin(("cited", "no number"))]
     beside = (printed["ours"] != "-").sum()
     return [
@@ -120,6 +122,17 @@ def _claims(claims: pd.DataFrame) -> Iterator[Part]:
         points = [(line["claim"], f"{line['source']}: {line['evidence']}.") for line in found]
         if points:
             yield Part(heading, points=points)
+
+
+def _beside(material: Material) -> Iterator[Part]:
+    """What is not the papers': the suite's own questions, counted apart, and what else the runs show."""
+    asked = questions(material.claims).to_dict("records")
+    points = [(line["claim"], f"{line['verdict']}: {line['evidence']}.") for line in asked]
+    if points:
+        yield Part("Questions of this suite", ("No paper claims these; they are counted apart.",), points)
+    shown = [(f"{EXPERIMENTS[name].artefact}.", text) for name, texts in material.remarks.items() for text in texts]
+    if shown:
+        yield Part("What else the runs show", points=shown)
 
 
 # --- compute ---------------------------------------------------------------------------------------------------------
