@@ -11,7 +11,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from repro.commands import runs_in_words
-from repro.errors import Failure
+from repro.errors import Failure, UsageError
+from repro.options import suggest
 
 HELP = "an artefact with its numbers and claims, a cell with its settings, or a run's record"
 DESCRIPTION = (
@@ -40,13 +41,15 @@ def show(options: argparse.Namespace) -> int:
     if (folder / "run.json").exists():
         lines = _run(folder)
     elif options.what not in EXPERIMENTS:
-        raise Failure(
-            f"{options.what} is neither a run's folder nor an experiment; there are: {', '.join(EXPERIMENTS)}"
+        raise UsageError(
+            f"{options.what} is neither a run's folder nor an experiment; {suggest(options.what, EXPERIMENTS)}there "
+            f"are: {', '.join(EXPERIMENTS)}"
         )
     elif options.cell is None:
         lines = _artefact(options.what)
     elif options.cell not in EXPERIMENTS[options.what].cells:
-        raise Failure(f"no cell {options.cell!r}; there are: {', '.join(EXPERIMENTS[options.what].cells)}")
+        cells = EXPERIMENTS[options.what].cells
+        raise UsageError(f"no cell {options.cell!r}; {suggest(options.cell, cells)}there are: {', '.join(cells)}")
     else:
         lines = _cell(options.what, options.cell)
     print("\n".join(lines))

@@ -216,11 +216,12 @@ def test_every_published_run_can_be_shown(call):
     [
         (["nothing"], "nothing is neither a run's folder nor an experiment; there are: neural_ode/table1_mnist"),
         ([MLP[0], "nothing"], "no cell 'nothing'; there are: mlp, resnet"),
+        ([MLP[0], "resnt"], "no cell 'resnt'; did you mean 'resnet'? there are: mlp, resnet"),
     ],
 )
 def test_show_says_what_there_is(call, words, said):
     code, out, err = call("show", *words)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith(f"error: {said}")
 
 

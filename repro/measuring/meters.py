@@ -4,6 +4,7 @@ Every figure comes with its unit in its name; what fails becomes a status, so th
 """
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -132,6 +133,7 @@ def interleave(cells: Mapping[K, Cell], rounds: int, device: torch.device) -> No
         cells[key].seconds += seconds
 
 
-def relative_error(found: Float[Tensor, " n"], exact: Float[Tensor, " n"]) -> float:
-    """‖found − exact‖ / ‖exact‖ over all leaves together."""
-    return float((found - exact).norm() / exact.norm())
+def relative_error(value: Float[Tensor, " n"], exact: Float[Tensor, " n"]) -> float:
+    """Return ‖value − exact‖ / ‖exact‖ over all leaves together; 0 where both are zero, ∞ where only `exact` is."""
+    distance, size = float((value - exact).norm()), float(exact.norm())
+    return distance / size if size else 0.0 if distance == 0 else math.inf

@@ -87,6 +87,8 @@ class _Walk:
     def fixed(self, y: State, times: list[float]) -> Iterator[State]:
         """Steps of a given size; outputs between two nodes by linear interpolation."""
         sign, upcoming = _sign(times), 1
+        if self._solver.step_size is not None:
+            self._meter.check_steps(abs(times[-1] - times[0]) / self._solver.step_size)
         for start, end in pairwise(_nodes(times, self._solver.step_size, y.dtype)):
             at = StageTimes(start, end - start, end)
             result = self._stepper.step(self._tableau, at, y, None, None, keep=self._keep)

@@ -28,5 +28,9 @@ ENGINES: dict[str, Engine] = {
 
 
 def integrate(problem: InitialValueProblem, solver: Solver, *, meter: Meter) -> Trajectory:
-    """Solve with the engine that `solver` names."""
+    """Solve with the engine that `solver` names.
+
+    Raises:
+        SolveError: The solve failed.
+    """
     return ENGINES[solver.engine](problem, solver, meter=meter)

@@ -2,8 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -13,7 +14,7 @@ from repro.types import VectorField
 Tokens = dict[str, object]
 """By name: a tensor with its count of writes, or the value of a number, a word, a flag."""
 
-_SIMPLE = (bool, int, float, complex, str, type(None))
+_SIMPLE = frozenset({bool, int, float, complex, str, type(None)})
 _BOOKKEEPING = frozenset(vars(nn.Module())) - {"training"}
 
 
@@ -24,22 +25,37 @@ def read_state(field: VectorField) -> Tokens:
     function its arguments. What lies deeper, in lists or dictionaries, is not read.
     """
     if isinstance(field, nn.Module):
-        return {
-            f"{path}.{name}" if path else name: _token(value)
-            for path, part in field.named_modules()
-            for name, value in _held_by(part)
-        }
-    return {
-        entry: token
-        for name, value in list_referents(field)
-        for entry, token in (
-            {f"{name}.{key}": token for key, token in read_state(value).items()}.items()
-            if isinstance(value, nn.Module)
-            else [(name, _token(value))]
-            if isinstance(value, (*_SIMPLE, Tensor))
-            else []
-        )
-    }
+        return _read_module(field)
+    tokens: Tokens = {}
+    for name, value in list_referents(field):
+        if isinstance(value, nn.Module):
+            tokens |= {f"{name}.{key}": token for key, token in _read_module(value).items()}
+        elif type(value) in _SIMPLE or isinstance(value, Tensor):
+            tokens[name] = _token(value)
+    return tokens
+
+
+def _read_module(module: nn.Module) -> Tokens:
+    """Read a module's and its parts' state off their dictionaries, since it is asked some times a solve."""
+    tokens: Tokens = {}
+    pending, visited = [("", module)], set()
+    while pending:
+        prefix, part = pending.pop()
+        if id(part) in visited:
+            continue
+        visited.add(id(part))
+        if isinstance(part, torch.jit.ScriptModule):  # holds its tensors elsewhere
+            tensors = (*part.named_parameters(), *part.named_buffers())
+            tokens |= {prefix + name: _token(tensor) for name, tensor in tensors}
+            continue
+        for name, value in vars(part).items():
+            if name in ("_parameters", "_buffers"):
+                tokens |= {prefix + key: _token(tensor) for key, tensor in value.items() if tensor is not None}
+            elif name == "_modules":
+                pending += [(f"{prefix}{key}.", child) for key, child in value.items() if child is not None]
+            elif (type(value) in _SIMPLE or isinstance(value, Tensor)) and name not in _BOOKKEEPING:
+                tokens[prefix + name] = _token(value)
+    return tokens
 
 
 def list_referents(field: object) -> Iterator[tuple[str, object]]:
@@ -100,15 +116,6 @@ def refuse_cached_weights(field: VectorField) -> None:
             "the field's parametrised weights are cached by torch.nn.utils.parametrize.cached, which the gradient "
             "methods that evaluate the field again cannot use: leave that block, or use gradient='backprop'"
         )
-
-
-def _held_by(part: nn.Module) -> Iterator[tuple[str, object]]:
-    attributes: Mapping[str, object] = vars(part)
-    for name in attributes.keys() - _BOOKKEEPING:
-        if isinstance(attributes[name], (*_SIMPLE, Tensor)):
-            yield name, attributes[name]
-    yield from part.named_parameters(recurse=False)
-    yield from part.named_buffers(recurse=False)
 
 
 def _token(value: object) -> object:

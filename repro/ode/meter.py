@@ -11,6 +11,8 @@ from repro.interruption import check_interruption
 from repro.ode.errors import MaxNFEExceeded, SolveError, StepRecord
 from repro.types import Scalar, VectorField
 
+MOST_STEPS = 1e8
+"""Steps of a fixed size in one solve."""
 HISTORY_LENGTH = 1000
 """Attempted steps that an error reports, at most."""
 
@@ -77,6 +79,20 @@ class Meter:
         self.n_rejected: int | None = 0
         self.last_derivative: Tensor | None = None
         self._steps: deque[tuple[Tensor | float, Tensor | float, bool]] = deque(maxlen=HISTORY_LENGTH)
+
+    def check_steps(self, n: float) -> None:
+        """Check, before a grid is made, that so many steps are within the budget, each being an evaluation or more.
+
+        Raises:
+            MaxNFEExceeded: They are not.
+            ValueError: There is no budget, and their times alone would fill the memory.
+        """
+        if self.max_nfe is not None and self.nfe + n > self.max_nfe:
+            raise self.error(
+                MaxNFEExceeded, f"{n:.3g} steps of step_size are more than max_nfe = {self.max_nfe} allows"
+            )
+        if n > MOST_STEPS:
+            raise ValueError(f"step_size makes {n:.3g} steps, over the bound of {MOST_STEPS:.0e}; choose a longer one")
 
     def watch(self, field: VectorField) -> VectorField:
         """Wrap `field` so that its evaluations are counted."""

@@ -46,6 +46,8 @@ def integrate(
         MaxNFEExceeded: The meter's budget is spent.
     """
     watched = _Watched(meter.watch(problem.evaluate), solver, meter, record)
+    if solver.step_size is not None:
+        meter.check_steps(float((problem.t[-1] - problem.t[0]).abs()) / solver.step_size)
     tolerances = {"rtol": solver.rtol, "atol": solver.atol}
     try:
         y = odeint(

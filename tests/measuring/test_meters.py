@@ -48,6 +48,12 @@ def test_evaluations_are_those_that_the_field_saw(gradient):
         assert found["nfe_backward"] == 2 + 6 * (found["n_accepted_backward"] + found["n_rejected_backward"])
 
 
+def test_the_error_of_a_gradient_that_is_zero_is_a_number():
+    zero, one = torch.zeros(3), torch.ones(3)
+    assert (relative_error(zero, zero), relative_error(one, zero)) == (0.0, float("inf"))
+    assert relative_error(zero, one) == 1.0
+
+
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_a_measured_step_gives_the_gradient_of_the_loss(gradient):
     field, step = step_of(gradient, solver=Solver(rtol=1e-10, atol=1e-10))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from repro.flows.planar_field import PlanarField
-from repro.ode import SOLVERS, BackwardDrift, BackwardDriftWarning, Solver, solve
+from repro.ode import SOLVERS, BackwardDrift, BackwardDriftWarning, MaxNFEExceeded, Solver, solve
 
 ADAPTIVE = [name for name, solver in SOLVERS.items() if solver.is_adaptive]
 TIMES = [[0.0, 1.0], [0.0, 0.3, 0.61, 2.0], [2.0, 0.9, 0.0]]
@@ -49,6 +49,16 @@ def test_settings_that_are_no_positive_numbers_are_named(setting, value):
     method = "rk4" if setting == "step_size" else "dopri5"
     with pytest.raises((TypeError, ValueError), match=setting):
         Solver(method, **{setting: value})
+
+
+@pytest.mark.parametrize("engine", ["torchdiffeq", "compiled"])
+def test_more_steps_than_the_budget_are_refused_before_they_are_listed(engine):
+    y0, t = torch.ones(1, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+    tiny = Solver("euler", step_size=1e-9, engine=engine, max_nfe=1000)
+    with pytest.raises(MaxNFEExceeded, match=r"1e\+09 steps of step_size are more than max_nfe = 1000 allows"):
+        solve(lambda t, y: -y, y0, t, tiny)
+    with pytest.raises(ValueError, match=r"step_size makes 1e\+09 steps, over the bound"):
+        solve(lambda t, y: -y, y0, t, replace(tiny, max_nfe=None))
 
 
 def test_a_budget_is_a_whole_number(without_type_checks):
