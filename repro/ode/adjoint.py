@@ -101,7 +101,8 @@ class _Adjoint(torch.autograd.Function):
         meter = Meter(task.solver.max_nfe)
         y = integrate(task.problem, task.solver, meter=meter)
         task.stats.set_forward(meter)
-        ctx.task = task
+        # y is kept, so that y0 need not be; a view of y here would be a cycle, which only the collector frees
+        ctx.task = replace(task, problem=task.problem.replace(y0=y0.new_empty(0)))
         save_setting(ctx, task.problem)
         ctx.save_for_backward(t, y, *parameters)
         return y

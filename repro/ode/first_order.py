@@ -9,6 +9,7 @@ from torch import Tensor
 
 from repro.ode.errors import UnsupportedCombination
 from repro.ode.field_state import compare_states, read_state
+from repro.ode.guard import GuardedField
 from repro.ode.problem import InitialValueProblem
 
 Gradients = tuple[Tensor | None, ...]
@@ -26,6 +27,8 @@ def save_setting(ctx: Any, problem: InitialValueProblem) -> None:  # noqa: ANN40
     state = read_state(problem.field)
     for name in compare_states(problem.state or state, state):
         state.pop(name, None)
+    if isinstance(problem.evaluate, GuardedField):
+        problem.evaluate.release()
     kind = problem.y0.device.type
     ctx.setting = problem, state, kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 

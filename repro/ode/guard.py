@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from repro.ode.inference import count_writes
 from repro.ode.transforms import is_transformed
@@ -45,10 +46,15 @@ class GuardedField:
 
     def record_first(self, t: Scalar, y: State) -> Tensor:
         """Evaluate at the start with a graph to what the field learns; the next call returns the same value."""
-        with torch.enable_grad():
+        # The graph is read and dropped: a caller's hooks of saved tensors are for what is kept.
+        with torch.enable_grad(), saved_tensors_hooks(_keep, _keep):
             value = self(t, y)
         self._recorded = value.detach()
         return value
+
+    def release(self) -> None:
+        """Let go of the last value, which a solve that waits for its backward pass need not hold."""
+        self._value = None
 
     def _separate(self, value: Tensor, given: Tensor) -> Tensor:
         """Copy a value whose memory the field may write to again, or that is a view of the state.
@@ -80,6 +86,10 @@ def check_derivative(value: object, y: State) -> None:
         raise TypeError(f"the field must return its value on y's device, {y.device}; got {value.device}")
     if value.shape != y.shape:
         raise ValueError(f"the field must return y's shape, {tuple(y.shape)}; got {tuple(value.shape)}")
+
+
+def _keep(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:

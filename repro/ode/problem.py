@@ -1,7 +1,9 @@
 """Initial value problems: what a solve is asked for, checked and completed once, and carried through it."""
 
+import dataclasses
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +42,13 @@ class InitialValueProblem:
     def kernel(self) -> Steps | str:
         """The kernel that takes the field's steps, or why there is none; chosen once per solve."""
         return choose_kernel(self.field, self.y0)
+
+    def replace(self, **changes: Any) -> "InitialValueProblem":  # noqa: ANN401
+        """Return the problem with other attributes, and with the kernel that was chosen for it."""
+        other = dataclasses.replace(self, **changes)
+        if "kernel" in vars(self):
+            vars(other)["kernel"] = self.kernel
+        return other
 
 
 def make_problem(
@@ -84,6 +93,4 @@ def make_problem(
         learners = select_parameters(named, used, parameters) if evaluates_again else used
     else:
         learners = collect_parameters(field, y0, t, parameters, guard)
-    complete = replace(problem, parameters=learners, state=state)
-    vars(complete).update({name: value for name, value in vars(problem).items() if name == "kernel"})
-    return complete
+    return problem.replace(parameters=learners, state=state)

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -45,7 +44,8 @@ def integrate(
         NonFiniteState: The state or the field's value became infinite or not a number.
         MaxNFEExceeded: The meter's budget is spent.
     """
-    watched = _Watched(meter.watch(problem.evaluate), solver, meter, record)
+    kind = _WatchedAdaptive if solver.is_adaptive else _WatchedFixed
+    watched = kind(meter.watch(problem.evaluate), meter, record)
     if solver.step_size is not None:
         meter.check_steps(float((problem.t[-1] - problem.t[0]).abs()) / solver.step_size)
     tolerances = {"rtol": solver.rtol, "atol": solver.atol}
@@ -82,23 +82,37 @@ def runge_kutta_tableau(method: str) -> Tableau:
 
 
 class _Watched:
-    """The field with the callbacks by which torchdiffeq reports its steps."""
+    """The field, and what becomes of the steps that torchdiffeq reports."""
 
-    def __init__(self, field: VectorField, solver: Solver, meter: Meter, record: Recorder | None) -> None:
+    def __init__(self, field: VectorField, meter: Meter, record: Recorder | None) -> None:
         self._field, self._meter, self._record = field, meter, record
-        if solver.is_adaptive:
-            self.callback_accept_step = partial(self._step, accepted=True)
-            self.callback_reject_step = partial(self._step, accepted=False)
-        else:
-            self.callback_step = partial(self._step, accepted=True)
 
     def __call__(self, t: Scalar, y: Tensor) -> Tensor:
         return self._field(t, y)
 
-    def _step(self, t: Scalar, y: Tensor, dt: Scalar, accepted: bool) -> None:
+    def _step(self, t: Scalar, y: Tensor, dt: Scalar, *, accepted: bool) -> None:
         self._meter.step(t.detach(), dt.detach(), accepted)
         if accepted and self._record is not None:
             self._record(t.detach(), y.detach(), dt.detach())
+
+
+# Methods of classes: as attributes that hold bound methods they would be cycles, and the states that are recorded would
+# wait for the collector.
+class _WatchedAdaptive(_Watched):
+    """With the callbacks of methods that may reject a step."""
+
+    def callback_accept_step(self, t: Scalar, y: Tensor, dt: Scalar) -> None:
+        self._step(t, y, dt, accepted=True)
+
+    def callback_reject_step(self, t: Scalar, y: Tensor, dt: Scalar) -> None:
+        self._step(t, y, dt, accepted=False)
+
+
+class _WatchedFixed(_Watched):
+    """With the callback of methods that keep every step."""
+
+    def callback_step(self, t: Scalar, y: Tensor, dt: Scalar) -> None:
+        self._step(t, y, dt, accepted=True)
 
 
 # torchdiffeq's explicit Adams method goes up to order 11 by default, where its region of stability is next to nothing:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from repro.flows import CNF
 from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE
@@ -132,3 +133,13 @@ def test_weights_that_a_hook_computes_are_refused(norm, engine):
     norm(field.layers[0].linear)
     with pytest.raises(RuntimeError, match=r"use torch\.nn\.utils\.parametrizations"):
         CNF(field, 2, solver=Solver(engine=engine)).log_prob(X)
+
+
+def test_a_hook_of_all_modules_counts_and_torchs_counter_of_operations_does_not():
+    field = ConcatSquashField(2, 8, 2)
+    with FlopCounterMode(display=False):
+        assert offered(field, "push") is not None
+    handle = nn.modules.module.register_module_forward_hook(lambda module, given, value: None)
+    assert offered(field, "push") is None
+    handle.remove()
+    assert offered(field, "push") is not None

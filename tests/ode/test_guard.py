@@ -1,11 +1,13 @@
 """A field of a user's own: its value is a derivative or refused, and its memory and the solver's stay apart."""
 
+import gc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from repro.ode import GRADIENTS, SOLVERS, Solver, UnsupportedCombination, solve, supported
 
@@ -126,6 +128,24 @@ def test_every_evaluation_is_counted_once(name, gradient):
     if gradient != "backprop":
         solution.y[-1].sum().backward()
         assert len(calls) == solution.stats.nfe_backward
+
+
+@pytest.mark.parametrize(("name", "gradient"), SUPPORTED)
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_solve_that_is_dropped_leaves_nothing_to_the_collector(backward, name, gradient):
+    net = nn.Linear(2, 2, dtype=torch.float64)
+    gc.collect()
+    gc.disable()
+    try:
+        y0 = START.clone().requires_grad_()
+        y = solve(lambda t, y: net(y), y0, T, SOLVERS[name], gradient).y
+        if backward:
+            y.sum().backward()
+        storages = [StorageWeakRef(x.untyped_storage()) for x in (y0, y)]
+        del y0, y
+        assert all(storage.expired() for storage in storages)
+    finally:
+        gc.enable()
 
 
 # --- evaluations that leave something behind, and torch.compile ------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as of_all_modules
+from torch.utils import module_tracker
 
 from repro.ode.transforms import is_transformed
 
@@ -49,8 +50,19 @@ def hooked(module: nn.Module) -> str | None:
 
 
 def has_hook(module: nn.Module) -> bool:
-    """Check whether a module itself, or every module, has a hook."""
-    return _has_hook(vars(module)) or _everywhere()
+    """Check whether a module itself, or every module, has a hook that may change its value.
+
+    Those by which torch's counters follow the modules, as its count of operations, do not.
+    """
+    return _has_hook(vars(module)) or (_everywhere() and not all(map(_is_tracker, _hooks_of_all_modules())))
+
+
+def _hooks_of_all_modules() -> list[object]:
+    return [hook for name in HOOKS for hook in getattr(of_all_modules, f"_global{name}").values()]
+
+
+def _is_tracker(hook: object) -> bool:
+    return getattr(hook, "__module__", None) == module_tracker.__name__
 
 
 def _has_hook(known: Mapping[str, Any]) -> bool:
