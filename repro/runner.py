@@ -10,8 +10,9 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -38,7 +39,7 @@ from repro.guards import Busy, locked, stop_signals
 from repro.integrity import hash_files
 from repro.interruption import interruptible
 from repro.metrics import PeakMemory
-from repro.ode import SolveError
+from repro.ode import BackwardDriftWarning, SolveError
 from repro.ode.kernels import compile_seconds, used
 from repro.provenance import command_line, machine_slug, provenance
 from repro.results import SCHEMA, Row, read_record, results_root, weights_of, write_json, write_rows
@@ -201,12 +202,31 @@ def _context(request: Request, progress: Callable[..., None]) -> Context:
     return context
 
 
+@contextmanager
+def warn_of_one_drift() -> Iterator[None]:
+    """Show the first warning of a backward solve's drift in a block and no later one; a training may have many."""
+    shown = False
+    with warnings.catch_warnings():  # restores showwarning too
+        warnings.simplefilter("always", BackwardDriftWarning)
+        show = warnings.showwarning
+
+        def show_first(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:  # noqa: ANN401
+            nonlocal shown
+            is_drift = issubclass(category, BackwardDriftWarning)
+            if not (is_drift and shown):
+                show(message, category, *place, **more)
+            shown = shown or is_drift
+
+        warnings.showwarning = show_first
+        yield
+
+
 def _run_locked(request: Request, context: Context) -> Outcome:
     journal = _journal(request)
     memory = PeakMemory(request.device)
     status, reason, rows, artefacts = "ok", "finished", list[Row](), set[Path]()
     try:
-        with interruptible(context.check_solve):
+        with interruptible(context.check_solve), warn_of_one_drift():
             for row in request.experiment.measure(request.config, context):
                 rows.append(row)
                 artefacts.update(_list_artefacts(context))

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import warnings
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from repro.experiment import Experiment, silent
 from repro.guards import Busy
 from repro.integrity import verify_files
 from repro.nets.odenet import OdeBlock
-from repro.ode import Solver
+from repro.ode import BackwardDriftWarning, Solver
 from repro.results import COST_METRICS, Row, load, read_record, read_rows, results_root
 from repro.runner import MissingWeights, Request
 from repro.training import CHECKPOINT, Training, fit
@@ -742,3 +743,15 @@ def test_the_users_own_weights_come_before_published_ones():
     assert name.split("/")[0] == "runs"
     assert sha256 == hashlib.sha256((results_root() / name).read_bytes()).hexdigest()
     assert list(later) == [(own.folder / "model.safetensors").relative_to(results_root()).as_posix()]
+
+
+def test_of_many_drifts_the_first_is_shown_and_other_warnings_all():
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warnings, "showwarning", lambda message, *place, **more: shown.append(str(message)))
+        with runner.warn_of_one_drift():
+            for n in range(3):
+                warnings.warn(f"drift {n}", BackwardDriftWarning, stacklevel=1)
+                warnings.warn(f"other {n}", stacklevel=1)
+        patch.undo()
+    assert shown == ["drift 0", "other 0", "other 1", "other 2"]
