@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch._dynamo.eval_frame import OptimizedModule
 
 from repro.ode.kernels import has_hook
 from repro.types import VectorField
@@ -140,8 +139,8 @@ def offered(field: VectorField, method: str) -> Callable[..., Any] | None:
     `forward` or a hook of its own, and where it comes from another object. Then the field counts as one that has no
     such method. It is asked at every evaluation, of which some take 100 microseconds; isinstance would cost some.
     """
-    if isinstance(field, OptimizedModule):  # computes what the module does that it holds
-        field = field._orig_mod
+    if type(field).__name__ == "OptimizedModule":  # of torch.compile, whose import takes a second
+        field = field._orig_mod  # pyright: ignore[reportAttributeAccessIssue]
     offer = getattr(field, method, None)
     if offer is None or overrides_beneath(type(field), method):
         return None

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from repro.checks import check_name, check_positive_counts
 from repro.flows.products import unit_vectors
 from repro.nets.layers import Affine, Concat, ConcatSquash, Ignore, Times
-from repro.ode.kernels import PerceptronKernel, SharedLayers, register_kernel, unlike, why_not_layers
+from repro.ode.kernels import PerceptronKernel, SharedLayers, refuse_hooks, register_kernel, unlike, why_not_layers
 
 Layer = Callable[[int, int], nn.Module]
 Slope = Callable[[Tensor, Tensor], Tensor]
@@ -73,7 +73,10 @@ class PerceptronField(nn.Module):
         return (self.depth + 1) // 2
 
     def _maps(self, t: Tensor, layers: slice = slice(None)) -> list[Affine]:
-        return [layer.at(t) for layer in self.layers[layers]]  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
+        chosen = self.layers[layers]
+        for layer in chosen:
+            refuse_hooks(layer)
+        return [layer.at(t) for layer in chosen]  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
 
     def forward(self, t: Float[Tensor, ""], y: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """dy/dt at time t."""

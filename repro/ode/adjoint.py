@@ -146,6 +146,8 @@ class _Drift:
         fixed = solver.is_fixed_step
         self._rtol = _DRIFT_TOLERANCE_OF_FIXED_STEPS if fixed else solver.rtol
         self._atol = _DRIFT_TOLERANCE_OF_FIXED_STEPS if fixed else solver.atol
+        self._unit = "what is taken as tolerance of fixed steps" if fixed else "the tolerances"
+        self._remedy = "a smaller step_size" if fixed else "tighter tolerances"
         self._ratios: list[Tensor] = []
 
     def measure(self, back: State, stored: State) -> None:
@@ -163,16 +165,17 @@ class _Drift:
         if not self._ratios:
             return
         drift = float(torch.stack(self._ratios).max())  # one synchronisation on a GPU
+        scale = f"rtol = {self._rtol:g}, atol = {self._atol:g}"
         words = (
-            f"adjoint: the state that is solved backward is {drift:.3g} times the tolerances (rtol = {self._rtol:g}, "
-            f"atol = {self._atol:g}) off the state of the forward solve"
+            f"adjoint: the state that is solved backward is {drift:.3g} times {self._unit} ({scale}) off the state of "
+            "the forward solve"
         )
         if bound is not None and not drift <= bound:
             raise BackwardDrift(f"{words}, over max_backward_drift = {bound:g}")
         if not drift <= DRIFT_WARNED:
             warnings.warn(
-                f"{words}: the field is unstable backward in time, and the gradients may be wrong; use 'checkpoint' or "
-                "'backprop', tighter tolerances, or more output times",
+                f"{words}: the gradients may be wrong, as where the field is unstable backward in time; use "
+                f"'checkpoint' or 'backprop', {self._remedy}, or more output times",
                 BackwardDriftWarning,
                 stacklevel=2,
             )

@@ -1,7 +1,8 @@
 """What solves' backward passes have in common: taken once, of the same parameters, in the forward pass's setting."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,10 +55,23 @@ def first_order(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
                 "evaluated again: call backward() before it changes, give each context a field of its own, or use "
                 "engine='torchdiffeq' with gradient='backprop'"
             )
-        with torch.autocast(kind, dtype, enabled=cast):
+        with torch.autocast(kind, dtype, enabled=cast), _without_hooks(problem.parameters):
             return backward(ctx, *grads)
 
     return once
+
+
+@contextmanager
+def _without_hooks(tensors: tuple[Tensor, ...]) -> Iterator[None]:
+    """Keep tensors' hooks from the products inside a backward pass: they are for the gradient that comes out of it."""
+    hooks = [(x._backward_hooks, dict(x._backward_hooks)) for x in tensors if x._backward_hooks]
+    for live, _ in hooks:
+        live.clear()
+    try:
+        yield
+    finally:
+        for live, saved in hooks:
+            live.update(saved)
 
 
 def _check_order() -> None:

@@ -20,6 +20,9 @@ class GuardedField:
         self._field = field
         self._value: Tensor | None = None
         self._recorded: Tensor | None = None
+        self.n_evaluations = 0
+        self.fills_memory = False
+        """Whether a value was written to in place: it may be written to again, which shows at the next evaluation."""
         self.side_effect: str | None = None
         """What an evaluation leaves behind, so that no graph may stand for it; None as far as is seen."""
 
@@ -65,10 +68,12 @@ class GuardedField:
         last, self._value = self._value, value.detach()
         if is_transformed(value) or is_transformed(given):  # without memory of their own
             return value
-        shared = count_writes(value) > 0 or (last is not None and _share_memory(value, last))
-        if shared:
+        self.n_evaluations += 1
+        self.fills_memory |= count_writes(value) > 0
+        again = last is not None and _share_memory(value, last)
+        if again:
             self.side_effect = "the field returns memory that it writes to again"
-        return value.clone() if shared or last is None or _share_memory(value, given) else value
+        return value.clone() if again or last is None or count_writes(value) or _share_memory(value, given) else value
 
 
 def check_derivative(value: object, y: State) -> None:

@@ -1,12 +1,15 @@
 """Parameters of a right-hand side: the tensors for which a gradient method computes gradients."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from repro.ode.field_state import list_tensors_held, refuse_cached_weights
+from repro.ode.field_state import refuse_cached_weights
 from repro.ode.guard import GuardedField
 from repro.types import State, Times, VectorField
 
@@ -30,8 +33,7 @@ def collect_parameters(
         guard: Evaluates the field, and keeps the value for the solve; None makes one.
 
     Raises:
-        ValueError: `parameters` leaves out a tensor that the field uses, or the field uses one that another module
-            computed and that it does not hold itself.
+        ValueError: `parameters` leaves out a tensor that the field uses.
         TypeError: `parameters` is one tensor, a mapping, or holds what is no tensor.
         RuntimeError: The field's weights are cached by `parametrize.cached`.
     """
@@ -42,8 +44,7 @@ def collect_parameters(
     named = list_parameters(field, parameters)
     refuse_cached_weights(field)
     evaluate = guard or GuardedField(field)
-    candidates = {id(x): x for x in (*named, *filter(_requires_grad, list_tensors_held(field)))}
-    used = collect_graph_inputs(lambda: evaluate.record_first(t[0].detach(), y0.detach()), tuple(candidates.values()))
+    used = collect_graph_inputs(lambda: evaluate.record_first(t[0].detach(), y0.detach()), named)
     return select_parameters(named, used, parameters)
 
 
@@ -106,25 +107,30 @@ def list_tensors(parameters: object) -> list[Tensor]:
     return entries
 
 
-def collect_graph_inputs(evaluate: Callable[[], Tensor], candidates: tuple[Tensor, ...]) -> list[Tensor]:
+def collect_graph_inputs(evaluate: Callable[[], Tensor], named: tuple[Tensor, ...]) -> list[Tensor]:
     """Collect the tensors from outside of an evaluation with respect to which its value can be differentiated.
 
-    Leaves are in the graph itself. A tensor that was computed before is an edge between nodes that are older and nodes
-    that are newer than the evaluation, which names no tensor: it must be among the candidates.
+    Leaves are in the graph itself. A tensor that was computed before is only an edge there, so the tensors that torch's
+    functions get are recorded: one that is older than the evaluation is such a tensor.
 
     Args:
         evaluate: Returns a value with its graph.
-        candidates: Tensors that may be inputs.
+        named: Tensors at which the graph ends in any case.
 
     Raises:
-        ValueError: The graph reaches a computed tensor that is no candidate.
+        ValueError: The graph reaches a computed tensor that no function of torch was given.
     """
-    with torch.enable_grad():
-        oldest = _newest_node()._sequence_nr()
-    value = evaluate()
+    recorder = _ArgumentRecorder()
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # a weight that was cast before would look like a computed tensor
+    try:
+        with recorder:
+            value = evaluate()
+    finally:
+        torch.set_autocast_cache_enabled(cached)
     if not value.requires_grad:
         return []
-    edges = {edge[:2]: x for x in candidates if (edge := get_gradient_edge(x))}
+    ends = {edge[:2]: x for x in (*recorder.list_older(), *named) if (edge := get_gradient_edge(x))}
     inputs: dict[int, Tensor] = {}
     edge = get_gradient_edge(value)
     pending, visited = [(edge.node, edge.output_nr)], set()
@@ -134,10 +140,10 @@ def collect_graph_inputs(evaluate: Callable[[], Tensor], candidates: tuple[Tenso
             continue
         visited.add((node, output))
         leaf = getattr(node, "variable", None)
-        tensor = leaf if isinstance(leaf, Tensor) else edges.get((node, output))
+        tensor = leaf if isinstance(leaf, Tensor) else ends.get((node, output))
         if tensor is not None:
             inputs[id(tensor)] = tensor
-        elif node._sequence_nr() <= oldest:
+        elif recorder.is_older(node) and not value.is_cuda:  # numbers of nodes are each thread's, a GPU has one more
             raise ValueError(
                 f"parameters must name every tensor that was computed outside of the field and requires a gradient; "
                 f"one of {node.name()} is missing: pass it, parameters=[tensor], or detach it"
@@ -147,12 +153,36 @@ def collect_graph_inputs(evaluate: Callable[[], Tensor], candidates: tuple[Tenso
     return list(inputs.values())
 
 
-def _newest_node() -> Node:
-    """Make a node of autograd's graph; every later one of this thread has a higher sequence number."""
-    node = torch.zeros((), requires_grad=True).clone().grad_fn
-    assert node is not None
-    return node
+class _ArgumentRecorder(TorchFunctionMode):
+    """Record the computed tensors that torch's functions are given and have not returned."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.enable_grad():
+            node = torch.zeros((), requires_grad=True).clone().grad_fn
+        assert node is not None
+        self._oldest = node._sequence_nr()  # every later node of this thread has a higher number
+        self._given: dict[int, Tensor] = {}
+        self._returned: dict[int, Tensor] = {}  # held, so that no other tensor gets the same id
 
-def _requires_grad(tensor: Tensor) -> bool:
-    return tensor.requires_grad
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        for x in tree_leaves((args, kwargs)):
+            if isinstance(x, Tensor) and x.grad_fn is not None and id(x) not in self._returned:
+                self._given[id(x)] = x
+        result = func(*args, **(kwargs or {}))
+        self._returned |= {id(x): x for x in tree_leaves(result) if isinstance(x, Tensor)}
+        return result
+
+    def is_older(self, node: Node) -> bool:
+        """Whether a node was made before the recording."""
+        return node._sequence_nr() <= self._oldest
+
+    def list_older(self) -> list[Tensor]:
+        """List the tensors that were given and computed before."""
+        return [x for x in self._given.values() if x.grad_fn is not None and self.is_older(x.grad_fn)]

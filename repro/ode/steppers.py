@@ -126,6 +126,8 @@ class _Traced:
         evaluate = self._problem.evaluate
         if isinstance(evaluate, GuardedField) and compare_states(before, read_state(self._problem.field)):
             evaluate.side_effect = "an evaluation of the field changes its state"
+        if isinstance(evaluate, GuardedField) and evaluate.fills_memory and evaluate.n_evaluations < 2:
+            return result
         untraced = why_not_traced(self._problem)
         if untraced is None:
             self._steps = _Counted(TracedKernel(self._problem.field), self._meter)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 from torchdiffeq._impl.odeint import SOLVERS as _TORCHDIFFEQ_SOLVERS
+from torchdiffeq._impl.rk_common import RKAdaptiveStepsizeODESolver, _RungeKuttaState
 
 from repro.ode.errors import NonFiniteState, StepSizeUnderflow
 from repro.ode.meter import Meter
@@ -94,6 +95,28 @@ class _Watched:
         self._meter.step(t.detach(), dt.detach(), accepted)
         if accepted and self._record is not None:
             self._record(t.detach(), y.detach(), dt.detach())
+
+
+def _pass_outputs(step: Callable[..., _RungeKuttaState]) -> Callable[..., _RungeKuttaState]:
+    """Let a step that happens to end on a time of `step_t` count as one that was cut there.
+
+    torchdiffeq 0.2.5 goes on to the next time only after a cut; without one it waits for that time for ever, and cuts
+    no later step.
+    """
+
+    @functools.wraps(step)
+    def stepped(solver: RKAdaptiveStepsizeODESolver, state: _RungeKuttaState) -> _RungeKuttaState:
+        after = step(solver, state)
+        times = solver.step_t
+        assert times is not None  # made before the first step, empty where there are none
+        while solver.next_step_index < len(times) - 1 and times[solver.next_step_index] <= after.t1:
+            solver.next_step_index += 1
+        return after
+
+    return stepped
+
+
+RKAdaptiveStepsizeODESolver._adaptive_step = _pass_outputs(RKAdaptiveStepsizeODESolver._adaptive_step)
 
 
 # Methods of classes: as attributes that hold bound methods they would be cycles, and the states that are recorded would

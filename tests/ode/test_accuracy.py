@@ -31,6 +31,23 @@ def test_the_error_at_output_times_is_of_the_order_of_the_tolerance(name, tolera
         assert (y[:, 0] - t.cos()).abs().max() < WORST.get(name, 50.0) * tolerance
 
 
+COARSE = [name for name in ADAPTIVE if SOLVERS[name].ends_steps_on_outputs]
+
+
+@pytest.mark.parametrize("name", COARSE)
+@pytest.mark.parametrize("times", [[0.0, 0.25, 0.5, 0.6, 0.8, 1.0], [1.0, 0.75, 0.5, 0.4, 0.1]])
+def test_a_step_that_ends_on_an_output_by_itself_is_followed_by_cut_ones(name, times):
+    t = torch.tensor(times, dtype=torch.float64)
+    solver = replace(SOLVERS[name], max_step=0.25, first_step=0.25, rtol=1e-4, atol=1e-4)
+    gradients = []
+    for gradient in ("backprop", "checkpoint"):
+        y0 = torch.stack([t[0].cos(), -t[0].sin()]).requires_grad_()
+        y = solve(turn, y0, t, solver, gradient).y
+        assert (y[:, 0] - t.cos()).abs().max() < WORST.get(name, 50.0) * 1e-4
+        gradients.append(torch.autograd.grad((y * torch.arange(1.0, 1 + len(t)).view(-1, 1)).sum(), y0)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_steps_are_no_longer_than_max_step_and_meet_a_pulse(name):
     def pulse(t, y):

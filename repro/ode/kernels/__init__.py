@@ -6,7 +6,7 @@ from repro.ode.kernels.convolution import ConvolutionKernel
 from repro.ode.kernels.layers import AffineLayer, MovingLayers, SharedLayers, why_not_layers
 from repro.ode.kernels.memory import empty_cache
 from repro.ode.kernels.perceptron import PerceptronKernel
-from repro.ode.kernels.plain import has_hook, hooked, read_weights, unlike
+from repro.ode.kernels.plain import has_hook, hooked, read_weights, refuse_hooks, unlike
 from repro.ode.kernels.protocol import (
     Cotangents,
     HoldsNoise,
@@ -43,6 +43,7 @@ __all__ = [
     "hooked",
     "library",
     "read_weights",
+    "refuse_hooks",
     "register_kernel",
     "unlike",
     "used",

@@ -30,7 +30,8 @@ def _unlike_its_class(known: Mapping[str, Any]) -> str | None:
         return "has a hook"
     if "forward" in known:
         return "has a forward of its own"
-    if [x for x in known.values() if type(x) is Tensor and x.requires_grad]:
+    tensors = [*known.values(), *known.get("_buffers", {}).values()]
+    if [x for x in tensors if type(x) is Tensor and x.requires_grad]:
         return "has a tensor that gets a gradient and is no parameter"
     parameters = [x for x in known.get("_parameters", {}).values() if x is not None]
     if [x for x in parameters if not isinstance(x, nn.Parameter)]:
@@ -92,13 +93,27 @@ def read_weights(linear: nn.Module) -> Weights:
         RuntimeError: The layer computes something else than weight and bias say: it has a hook, as of the older
             `weight_norm`, or another forward.
     """
-    if linear._forward_hooks or linear._forward_pre_hooks or type(linear).forward is not nn.Linear.forward:
-        what = "has a hook" if type(linear).forward is nn.Linear.forward else "is no linear layer"
+    other = type(linear).forward is not nn.Linear.forward or "forward" in linear.__dict__
+    if other or _has_hook(linear.__dict__):
+        what = "has another forward" if other else "has a hook"
         raise RuntimeError(
             f"{type(linear).__name__} {what}, and this field reads its weights without calling it: use "
             "torch.nn.utils.parametrizations in place of hooks, or a field of your own"
         )
     return Weights(linear.weight, linear.bias)  # pyright: ignore[reportArgumentType]
+
+
+def refuse_hooks(module: nn.Module) -> None:
+    """Refuse a part that has a hook or a forward of its own, where a field reads it without calling it.
+
+    Raises:
+        RuntimeError: It has one.
+    """
+    if "forward" in module.__dict__ or _has_hook(module.__dict__):
+        raise RuntimeError(
+            f"{type(module).__name__} has a hook or a forward of its own, and this field reads its weights without "
+            "calling it: put it on the field, or use a field of your own"
+        )
 
 
 def autocast(device: torch.device) -> str | None:
