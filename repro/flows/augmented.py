@@ -11,7 +11,8 @@ from repro.flows.divergence import DIVERGENCES, NEEDS_NOISE, NOISES
 from repro.flows.low_variance import check_probes
 from repro.flows.products import jacobian_products, unit_vectors
 from repro.ode import rms
-from repro.ode.kernels import KERNELS, Steps, register_kernel
+from repro.ode.kernels import Steps, register_kernel
+from repro.ode.kernels.registry import KERNELS
 from repro.types import VectorField
 
 

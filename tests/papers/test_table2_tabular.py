@@ -89,7 +89,7 @@ BAD = (
     ({"validation_divergence": "x"}, "validation_divergence must be one of"),
     ({"batch": 0}, "batch must be at least 1"),
     ({"batch": 1_659_918}, "batch must be at most the 1659917 training rows"),
-    ({"test_rows": -1}, "test_rows must be at least 1"),
+    ({"test_rows": -1}, "test_rows must be at least 2"),
     ({"probe_draws": 1}, "probe_draws must be at least 2"),
     ({"objective": "flow_matching"}, "n_flows must be 1 for flow matching"),
     ({"gradient": "x"}, "gradient must be one of"),

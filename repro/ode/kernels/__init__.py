@@ -17,11 +17,10 @@ from repro.ode.kernels.protocol import (
     StepResult,
     Steps,
 )
-from repro.ode.kernels.registry import KERNELS, choose_kernel, register_kernel
+from repro.ode.kernels.registry import choose_kernel, register_kernel
 from repro.ode.kernels.traced import TracedKernel
 
 __all__ = [
-    "KERNELS",
     "AffineLayer",
     "ConvolutionKernel",
     "Cotangents",
