@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PUBLISHED = Path(__file__).parents[1] / "results" / "benchmarks" / "amd-epyc-2-cores"
+PUBLISHED = Path(__file__).parent / "records"
 
 
 @pytest.fixture
