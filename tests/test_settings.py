@@ -65,11 +65,18 @@ def test_every_solver_of_every_experiment_is_checked(name):
         ("ffjord/fig1_density1d", ["--solver.rtol", "inf"], "rtol must be finite and > 0; got inf"),
         ("ffjord/fig1_density1d", ["--solver.atol", "1e308"], "solver.atol must be at most 1; got 1e+308"),
         ("ffjord/fig1_density1d", ["--solver.step-size", "inf"], "step_size must be finite and > 0; got inf"),
+        ("ffjord/fig1_density1d", ["--solver.step-size", "0.1"], "step_size has no meaning for 'dopri5'"),
         (
             "ffjord/fig1_density1d",
             ["--solver.method", "euler", "--solver.step-size", "inf"],
             "step_size must be finite and > 0; got inf",
         ),
+        (
+            "ffjord/fig1_density1d",
+            ["--solver.method", "euler", "--solver.step-size", "1e308"],
+            "solver.step_size must be at most 3.402823466e+38; got 1e+308",
+        ),
+        ("ffjord/fig1_density1d", ["--solver.rtol", "1e308"], "solver.rtol must be at most 1; got 1e+308"),
         (
             "ffjord/fig1_density1d",
             ["--solver.method", "euler", "--solver.step-size", "1e-9"],

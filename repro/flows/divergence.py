@@ -70,13 +70,8 @@ def exact(
     if push := offered(field, "push"):
         dy, columns = push(t, y, unit_vectors(dim, y))
         return dy, columns.diagonal(dim1=0, dim2=2).sum(1)
-    if dim > LOOP_UP_TO or torch.compiler.is_compiling():
-        try:
-            return _by_columns(field, t, y)
-        except (RuntimeError, NotImplementedError):  # a field that forward mode does not go through
-            if torch.compiler.is_compiling():
-                raise
-    return _by_rows(field, t, y)
+    by_rows = dim <= LOOP_UP_TO and not torch.compiler.is_compiling()
+    return _by_rows(field, t, y) if by_rows else _by_columns(field, t, y)
 
 
 def held_bytes(field: VectorField, y: Float[Tensor, "batch dim"]) -> int:

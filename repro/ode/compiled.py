@@ -88,7 +88,7 @@ class _Walk:
         """Steps of a given size; outputs between two nodes by linear interpolation."""
         sign, upcoming = _sign(times), 1
         if self._solver.step_size is not None:
-            self._meter.check_steps(abs(times[-1] - times[0]) / self._solver.step_size)
+            self._meter.check_grid(times[0], times[-1], self._solver.step_size)
         for start, end in pairwise(_nodes(times, self._solver.step_size, y.dtype)):
             at = StageTimes(start, end - start, end)
             result = self._stepper.step(self._tableau, at, y, None, None, keep=self._keep)

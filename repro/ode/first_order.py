@@ -25,8 +25,10 @@ def save_setting(ctx: Any, problem: InitialValueProblem) -> None:  # noqa: ANN40
         ctx: The function's context.
         problem: Whose field the backward pass evaluates again.
     """
+    if problem.state is None:  # no gradient is wanted
+        return
     state = read_state(problem.field)
-    for name in compare_states(problem.state or state, state):
+    for name in compare_states(problem.state, state):
         state.pop(name, None)
     if isinstance(problem.evaluate, GuardedField):
         problem.evaluate.release()

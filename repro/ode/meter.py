@@ -80,13 +80,14 @@ class Meter:
         self.last_derivative: Tensor | None = None
         self._steps: deque[tuple[Tensor | float, Tensor | float, bool]] = deque(maxlen=HISTORY_LENGTH)
 
-    def check_steps(self, n: float) -> None:
-        """Check, before a grid is made, that so many steps are within the budget, each being an evaluation or more.
+    def check_grid(self, start: float, end: float, step_size: float) -> None:
+        """Check, before a grid is made, that its steps are within the budget, each being an evaluation or more.
 
         Raises:
             MaxNFEExceeded: They are not.
             ValueError: There is no budget, and their times alone would fill the memory.
         """
+        n = abs(end - start) / step_size
         if self.max_nfe is not None and self.nfe + n > self.max_nfe:
             raise self.error(
                 MaxNFEExceeded, f"{n:.3g} steps of step_size are more than max_nfe = {self.max_nfe} allows"

@@ -37,15 +37,25 @@ def collect_parameters(
         TypeError: `parameters` is one tensor, a mapping, or holds what is no tensor.
         RuntimeError: The field's weights are cached by `parametrize.cached`.
     """
+    parameters = read_once(parameters)
     if _is_empty(parameters):
         return ()
-    if not (parameters is None or isinstance(parameters, nn.Module)):
-        parameters = list_tensors(parameters)  # an iterator can be read once
     named = list_parameters(field, parameters)
     refuse_cached_weights(field)
     evaluate = guard or GuardedField(field)
     used = collect_graph_inputs(lambda: evaluate.record_first(t[0].detach(), y0.detach()), named)
     return select_parameters(named, used, parameters)
+
+
+def read_once(parameters: Parameters) -> Parameters:
+    """Read an iterator's tensors into a list; an empty tuple stays one, as the word for no parameters.
+
+    Raises:
+        TypeError: It is one tensor or a mapping, is none, or holds what is no tensor.
+    """
+    if parameters is None or isinstance(parameters, nn.Module) or _is_empty(parameters):
+        return parameters
+    return list_tensors(parameters)
 
 
 def select_parameters(named: tuple[Tensor, ...], used: Sequence[Tensor], parameters: Parameters) -> tuple[Tensor, ...]:

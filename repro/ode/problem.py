@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from repro.ode.field_state import Tokens, read_state
 from repro.ode.guard import GuardedField
 from repro.ode.kernels import Steps, choose_kernel
-from repro.ode.parameters import Parameters, collect_parameters, list_parameters, list_tensors, select_parameters
+from repro.ode.parameters import Parameters, collect_parameters, list_parameters, read_once, select_parameters
 from repro.ode.solvers import Solver
 from repro.types import Norm, State, Times, VectorField
 
@@ -78,8 +78,7 @@ def make_problem(
         TypeError: The field's value or `parameters` has the wrong type.
     """
     guard = GuardedField(field)
-    if not (parameters is None or isinstance(parameters, nn.Module | tuple)):
-        parameters = list_tensors(parameters)  # an iterator can be read once
+    parameters = read_once(parameters)
     named = list_parameters(field, parameters)
     problem = InitialValueProblem(field, y0, t, norm, named, guard)
     if not torch.is_grad_enabled():

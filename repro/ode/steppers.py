@@ -105,7 +105,8 @@ class _Traced:
     """
 
     def __init__(self, problem: InitialValueProblem, meter: Meter, native: str) -> None:
-        self._problem, self._meter, self._native = problem, meter, native
+        assert isinstance(problem.evaluate, GuardedField)  # only modules are traced, which are users'
+        self._problem, self._guard, self._meter, self._native = problem, problem.evaluate, meter, native
         self._eager = _Eager(problem.evaluate, meter)
         self._steps: _Eager | _Counted | None = None
 
@@ -121,18 +122,17 @@ class _Traced:
     ) -> StepResult:
         if self._steps is not None:
             return self._steps.step(tableau, at, y, f, tolerances, keep=keep)
-        before = read_state(self._problem.field)
+        # Where the problem has a state, it is from before its first evaluation, which may have been made already.
+        before = self._problem.state or read_state(self._problem.field)
         result = self._eager.step(tableau, at, y, f, tolerances, keep=keep)
-        evaluate = self._problem.evaluate
-        if isinstance(evaluate, GuardedField) and compare_states(before, read_state(self._problem.field)):
-            evaluate.side_effect = "an evaluation of the field changes its state"
-        if isinstance(evaluate, GuardedField) and evaluate.fills_memory and evaluate.n_evaluations < 2:
+        if compare_states(before, read_state(self._problem.field)):
+            self._guard.side_effect = "an evaluation of the field changes its state"
+        if self._guard.fills_memory and self._guard.n_evaluations < 2:
             return result
-        untraced = why_not_traced(self._problem)
-        if untraced is None:
+        if self._guard.side_effect is None:
             self._steps = _Counted(TracedKernel(self._problem.field), self._meter)
         else:
-            _log_eager(self._native, untraced)
+            _log_eager(self._native, self._guard.side_effect)
             self._steps = self._eager
         return result
 

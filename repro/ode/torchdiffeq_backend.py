@@ -48,7 +48,7 @@ def integrate(
     kind = _WatchedAdaptive if solver.is_adaptive else _WatchedFixed
     watched = kind(meter.watch(problem.evaluate), meter, record)
     if solver.step_size is not None:
-        meter.check_steps(float((problem.t[-1] - problem.t[0]).abs()) / solver.step_size)
+        meter.check_grid(float(problem.t[0]), float(problem.t[-1]), solver.step_size)
     tolerances = {"rtol": solver.rtol, "atol": solver.atol}
     try:
         y = odeint(

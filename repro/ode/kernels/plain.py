@@ -79,6 +79,12 @@ def unlike(module: nn.Module, kind: type[nn.Module]) -> bool:
     return not isinstance(module, kind) or type(module).forward is not kind.forward
 
 
+_UNREAD = (
+    "{} {}, and this field reads its weights without calling it: use torch.nn.utils.parametrizations in place of "
+    "hooks, or a field of your own"
+)
+
+
 class Weights(NamedTuple):
     """Weight [out in] and bias [out] of a linear layer; None without a bias."""
 
@@ -93,13 +99,9 @@ def read_weights(linear: nn.Module) -> Weights:
         RuntimeError: The layer computes something else than weight and bias say: it has a hook, as of the older
             `weight_norm`, or another forward.
     """
-    other = type(linear).forward is not nn.Linear.forward or "forward" in linear.__dict__
-    if other or _has_hook(linear.__dict__):
-        what = "has another forward" if other else "has a hook"
-        raise RuntimeError(
-            f"{type(linear).__name__} {what}, and this field reads its weights without calling it: use "
-            "torch.nn.utils.parametrizations in place of hooks, or a field of your own"
-        )
+    refuse_hooks(linear)
+    if unlike(linear, nn.Linear):
+        raise RuntimeError(_UNREAD.format(type(linear).__name__, "has another forward"))
     return Weights(linear.weight, linear.bias)  # pyright: ignore[reportArgumentType]
 
 
@@ -109,11 +111,10 @@ def refuse_hooks(module: nn.Module) -> None:
     Raises:
         RuntimeError: It has one.
     """
-    if "forward" in module.__dict__ or _has_hook(module.__dict__):
-        raise RuntimeError(
-            f"{type(module).__name__} has a hook or a forward of its own, and this field reads its weights without "
-            "calling it: put it on the field, or use a field of your own"
-        )
+    held = module.__dict__
+    if "forward" in held or _has_hook(held):
+        what = "has another forward" if "forward" in held else "has a hook"
+        raise RuntimeError(_UNREAD.format(type(module).__name__, what))
 
 
 def autocast(device: torch.device) -> str | None:

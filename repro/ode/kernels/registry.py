@@ -1,7 +1,7 @@
 """Kernels by the exact type of the field whose steps they take."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ def register_kernel(kind: K) -> K:
     return kind
 
 
-def choose_kernel(field: object, y: Tensor, *arguments: Any, **settings: Any) -> Steps | str:  # noqa: ANN401
+def choose_kernel(field: object, y: Tensor) -> Steps | str:
     """Choose the kernel for steps of a field from states like y, or say why there is none.
 
     A field that is not what its type says, by a hook or a part that was exchanged, has none.
@@ -29,11 +29,9 @@ def choose_kernel(field: object, y: Tensor, *arguments: Any, **settings: Any) ->
     Args:
         field: Right-hand side.
         y: A state.
-        arguments: Handed to the maker.
-        settings: Handed to the maker.
     """
     make = KERNELS.get(type(field))
     if make is None:
         return f"{type(field).__name__} has no kernel"
     reason = autocast(y.device) or transformed(y) or (changed(field) if isinstance(field, nn.Module) else None)
-    return reason or make(field, y, *arguments, **settings)
+    return reason or make(field, y)
